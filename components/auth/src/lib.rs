@@ -1,0 +1,23 @@
+//! Accounts, sessions and access tokens (A25, G04).
+//!
+//! | Route | |
+//! | --- | --- |
+//! | `POST /api/auth/register` | a new account, logged in |
+//! | `POST /api/auth/login` | a new session |
+//! | `POST /api/auth/refresh` | the next pair of tokens of a session |
+//! | `POST /api/auth/logout` | ends the session and everything that came of it |
+//! | `GET`, `PATCH /api/auth/me` | the account |
+//! | `POST /internal/users` | an account made by the operator |
+//!
+//! A session is one login. Its access tokens live for an hour; its refresh tokens work once each, and a
+//! second use ends the session, because one of the two users stole it (RFC 9700 section 4.14).
+//!
+//! Contract test: `tests/contract/auth.rs`.
+
+pub mod model;
+pub mod password;
+pub mod routes;
+mod store;
+
+#[cfg(target_family = "wasm")]
+mod entry;

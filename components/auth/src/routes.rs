@@ -1,0 +1,51 @@
+//! Handlers: [`account`] for what a user is, [`session`] for logins, [`internal`] for the operator.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use axum::Router;
+use zlh_api::ApiError;
+use zlh_guest::Clock;
+use zlh_ids::{SessionId, UserId};
+use zlh_storage::{Database, StoreError};
+
+mod account;
+mod internal;
+mod session;
+
+/// Makes access tokens.
+#[async_trait]
+pub trait AccessTokens: Send + Sync + 'static {
+    /// A token that proves the login for that long.
+    async fn issue(&self, user: UserId, session: SessionId, ttl: Duration) -> Result<String, ApiError>;
+}
+
+/// What the handlers work with.
+#[derive(Clone)]
+pub struct Auth {
+    /// Where everything is stored.
+    pub database: Database,
+    /// Makes access tokens.
+    pub access_tokens: Arc<dyn AccessTokens>,
+    /// How long an access token lives.
+    pub access_ttl: Duration,
+    /// How long a session may go unused.
+    pub idle_ttl: Duration,
+    /// How long a session lasts, however much it is used.
+    pub session_ttl: Duration,
+    /// The time.
+    pub clock: Clock,
+}
+
+/// The routes of this component.
+pub fn router(auth: Auth) -> Router {
+    Router::new().merge(account::router()).merge(session::router()).merge(internal::router()).with_state(auth)
+}
+
+fn unavailable(error: StoreError) -> ApiError {
+    ApiError::unavailable(error)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,204 @@
+//! Registration and the account itself.
+
+use axum::Router;
+use axum::extract::State;
+use axum::routing::{get, post};
+use http::StatusCode;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use zlh_api::{ApiError, Json};
+use zlh_authn::{Actor, Role};
+use zlh_guest::rfc3339;
+use zlh_ids::UserId;
+use zlh_storage::audit::{self, Act};
+use zlh_storage::Db;
+
+use super::session::{LoggedIn, start_session};
+use super::{Auth, unavailable};
+use crate::model::{Email, PersonName, Username};
+use crate::password::{self, Password};
+use crate::store::{self, Names, NewUser, User};
+
+pub(super) fn router() -> Router<Auth> {
+    Router::new()
+        .route("/api/auth/register", post(register))
+        .route("/api/auth/me", get(get_me).patch(update_me))
+}
+
+/// An account to be made, with everything in it checked.
+pub(super) struct Registration {
+    pub(super) email: Email,
+    pub(super) username: Username,
+    pub(super) password: Password,
+    pub(super) names: Names,
+    pub(super) role: Role,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+struct Register {
+    email: String,
+    username: String,
+    password: String,
+    first_name: Option<String>,
+    last_name: Option<String>,
+    display_name: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+struct UpdateMe {
+    first_name: Option<String>,
+    last_name: Option<String>,
+    display_name: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Me {
+    ok: bool,
+    user: Profile,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Profile {
+    id: UserId,
+    email: String,
+    username: String,
+    first_name: Option<String>,
+    last_name: Option<String>,
+    display_name: Option<String>,
+    role: &'static str,
+    created_at: String,
+}
+
+/// Makes an account and logs it in.
+async fn register(
+    State(auth): State<Auth>,
+    Json(body): Json<Register>,
+) -> Result<(StatusCode, Json<LoggedIn>), ApiError> {
+    // Parse.
+    let registration = Registration {
+        email: parse_email(&body.email)?,
+        username: parse_username(&body.username)?,
+        password: parse_password(body.password)?,
+        names: parse_names(body.first_name, body.last_name, body.display_name)?,
+        role: Role::User,
+    };
+
+    // Act.
+    let password_hash = password::hash(&registration.password).map_err(ApiError::internal)?;
+    let tx = auth.database.open().await.map_err(unavailable)?.begin().await.map_err(unavailable)?;
+    let now_ms = (auth.clock)();
+    let user_id = add_user(&tx, &registration, &password_hash, None, now_ms).await?;
+    let logged_in = start_session(&auth, &tx, user_id, now_ms).await?;
+    tx.commit().await.map_err(unavailable)?;
+    tracing::info!(user.id = %user_id, "registered an account");
+
+    // Respond.
+    Ok((StatusCode::CREATED, Json(logged_in)))
+}
+
+/// Shows the caller's account.
+async fn get_me(State(auth): State<Auth>, actor: Actor) -> Result<Json<Me>, ApiError> {
+    let db = auth.database.open().await.map_err(unavailable)?;
+    me(&db, actor.user_id).await
+}
+
+/// Changes the names that are given.
+async fn update_me(
+    State(auth): State<Auth>,
+    actor: Actor,
+    Json(body): Json<UpdateMe>,
+) -> Result<Json<Me>, ApiError> {
+    let names = parse_names(body.first_name, body.last_name, body.display_name)?;
+    let db = auth.database.open().await.map_err(unavailable)?;
+    store::rename(&db, actor.user_id, &names, (auth.clock)()).await.map_err(unavailable)?;
+    me(&db, actor.user_id).await
+}
+
+/// Writes the account and its audit row.
+pub(super) async fn add_user(
+    db: &Db,
+    new: &Registration,
+    password_hash: &str,
+    actor: Option<&str>,
+    now_ms: i64,
+) -> Result<UserId, ApiError> {
+    let id = UserId::random();
+    let user = NewUser {
+        id,
+        email: &new.email,
+        username: &new.username,
+        names: &new.names,
+        password_hash,
+        role: new.role,
+    };
+    if !store::add_user(db, &user, now_ms).await.map_err(unavailable)? {
+        return Err(ApiError::conflict("an account with this e-mail address or user name exists"));
+    }
+    let own = id.to_string();
+    let act = Act {
+        actor: actor.unwrap_or(&own),
+        action: "user.create",
+        target: &own,
+        detail: json!({ "role": new.role.as_str() }),
+        at_ms: now_ms,
+    };
+    audit::append(db, &act).await.map_err(unavailable)?;
+    Ok(id)
+}
+
+async fn me(db: &Db, id: UserId) -> Result<Json<Me>, ApiError> {
+    let user = store::user(db, id).await.map_err(unavailable)?;
+    let user = user.ok_or(ApiError::NotFound { kind: "account" })?;
+    Ok(Json(Me { ok: true, user: profile(user) }))
+}
+
+fn profile(user: User) -> Profile {
+    Profile {
+        id: user.id,
+        email: user.email,
+        username: user.username,
+        first_name: user.first_name,
+        last_name: user.last_name,
+        display_name: user.display_name,
+        role: user.role.as_str(),
+        created_at: rfc3339(user.created_at_ms),
+    }
+}
+
+pub(super) fn parse_email(text: &str) -> Result<Email, ApiError> {
+    Email::parse(text).ok_or_else(|| ApiError::field("email", "this is not an e-mail address"))
+}
+
+pub(super) fn parse_username(text: &str) -> Result<Username, ApiError> {
+    Username::parse(text).ok_or_else(|| {
+        ApiError::field(
+            "username",
+            "a user name has 3 to 32 letters, digits, `.`, `_` or `-`, the first a letter or digit",
+        )
+    })
+}
+
+pub(super) fn parse_password(text: String) -> Result<Password, ApiError> {
+    Password::parse(text).map_err(|error| ApiError::field("password", error.to_string()))
+}
+
+fn parse_names(
+    first: Option<String>,
+    last: Option<String>,
+    display: Option<String>,
+) -> Result<Names, ApiError> {
+    let parse = |field, name: Option<String>| {
+        name.map(|name| {
+            PersonName::parse(&name).ok_or_else(|| ApiError::field(field, "a name has 1 to 100 characters"))
+        })
+        .transpose()
+    };
+    Ok(Names {
+        first: parse("firstName", first)?,
+        last: parse("lastName", last)?,
+        display: parse("displayName", display)?,
+    })
+}

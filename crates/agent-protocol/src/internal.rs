@@ -1,0 +1,360 @@
+//! What host-proxies ask of the components, below `/internal`. Every call carries an `internal` token;
+//! the public listener refuses the prefix.
+//!
+//! | Call | Component | Answer |
+//! | --- | --- | --- |
+//! | `POST /internal/migrate` | platform | 200 [`Migrated`] |
+//! | `GET /internal/agents` | platform | 200 [`Agents`] |
+//! | `POST /internal/heartbeats` [`Heartbeats`] | platform | 204 |
+//! | `POST /internal/operations/claim` [`ClaimOperation`] | platform | 200 [`ClaimedOperation`] |
+//! | `POST /internal/operations/:id/heartbeat` [`OperationProgress`] | platform | 204, 409 lease lost |
+//! | `POST /internal/operations/:id/ports` [`AllocatePorts`] | platform | 200 [`AllocatedPorts`], 409 lease lost, 503 none free |
+//! | `POST /internal/operations/:id/steps` [`RecordStep`] | platform | 204, 409 lease lost |
+//! | `POST /internal/operations/:id/undo` [`UndoOperation`] | platform | 204, 409 lease lost |
+//! | `POST /internal/operations/:id/finish` [`FinishOperation`] | platform | 204, 409 lease lost |
+//! | `POST /internal/ide/open` [`OpenIde`] | tokens | 200 [`OpenedIde`], 401, 404 |
+//! | `POST /internal/ide/check` [`CheckIde`] | tokens | 200 [`IdeAccess`], 401, 404 |
+//! | `POST /internal/ide/revalidate` [`RevalidateIde`] | tokens | 200 [`RevalidatedIde`] |
+//! | `POST /internal/users` [`CreateUser`] | auth | 201 [`CreatedUser`], 400, 409 |
+
+use serde::{Deserialize, Serialize};
+use zlh_ids::{ContainerType, InstanceId, LeaseId, OperationId, SessionId, UserId, Vmid};
+
+use crate::agent::{Ready, Status};
+
+/// Answer of `POST /internal/migrate`: the schema is at `version`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Migrated {
+    /// Migrations that this call applied, in order.
+    pub applied: Vec<String>,
+    /// Number of the newest migration.
+    pub version: i64,
+}
+
+/// Answer of `GET /internal/agents`: every container that has an agent to ask.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Agents {
+    /// In order of vmid.
+    pub agents: Vec<AgentRoute>,
+}
+
+/// Where one container's agent listens.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AgentRoute {
+    /// The container.
+    pub vmid: Vmid,
+    /// Which life of it.
+    pub instance_id: InstanceId,
+    /// What it is for.
+    pub ctype: ContainerType,
+    /// `host:port` of the agent.
+    pub agent_address: String,
+}
+
+/// `POST /internal/heartbeats`: one poller tick.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Heartbeats {
+    /// One per polled agent; at most 1,000 a call.
+    pub observations: Vec<Observation>,
+}
+
+/// What one poll of one agent found. Stored under the key `agent:<vmid>`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Observation {
+    /// The container.
+    pub vmid: Vmid,
+    /// Which life of it.
+    pub instance_id: InstanceId,
+    /// `/health` answered.
+    pub online: bool,
+    /// `/ready` answered 200 with `ready:true` for this vmid; nothing else makes it so (A11).
+    pub ready: bool,
+    /// The body of `/ready`, if it could be read.
+    pub readiness: Option<Ready>,
+    /// The body of `/status`, if it could be read.
+    pub status: Option<Status>,
+    /// What went wrong, for people.
+    pub error: Option<String>,
+    /// Unix milliseconds.
+    pub seen_at_ms: i64,
+}
+
+/// `POST /internal/operations/claim`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct ClaimOperation {
+    /// Name of this host-proxy, stable over restarts. Its own earlier leases are handed out again at once,
+    /// since only one process has the name; those of others only after they expired.
+    pub owner: String,
+    /// How long the lease holds without a heartbeat, in seconds.
+    pub lease_seconds: u32,
+    /// Operations this process already works on, not to be handed out again.
+    #[serde(default)]
+    pub working_on: Vec<OperationId>,
+}
+
+/// Answer of `POST /internal/operations/claim`; null when there is nothing to do.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClaimedOperation {
+    /// The work, oldest first.
+    pub operation: Option<Operation>,
+}
+
+/// One operation as its worker sees it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Operation {
+    /// The operation.
+    pub id: OperationId,
+    /// What is to be done.
+    pub kind: OperationKind,
+    /// The right to do it.
+    pub lease: LeaseId,
+    /// The container.
+    pub vmid: Vmid,
+    /// Which life of it.
+    pub instance_id: InstanceId,
+    /// What the customer asked for.
+    pub spec: InstanceSpec,
+    /// Set once the operation failed: undo the recorded steps, newest first, then finish as failed.
+    pub undoing: Option<String>,
+    /// Steps that were begun, oldest first. A step is recorded before it acts, so each must be repeatable.
+    pub steps: Vec<Step>,
+    /// Ports that belong to the container.
+    pub ports: Vec<u16>,
+}
+
+/// What an operation does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OperationKind {
+    /// Make the container and wait until its workload is ready.
+    Create,
+    /// Stop the container and remove everything of it.
+    Delete,
+}
+
+/// What a customer asked for. Stored with the instance.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct InstanceSpec {
+    /// What the container is for.
+    pub ctype: ContainerType,
+    /// Runtime id, such as `node`.
+    pub runtime: String,
+    /// Version of the runtime as the catalogue lists it.
+    pub version: String,
+    /// Memory in MiB.
+    pub memory_mib: u32,
+    /// Processor cores.
+    pub cpu_cores: u32,
+    /// Whether code-server shall run in it.
+    pub enable_code_server: bool,
+}
+
+/// A recorded step.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Step {
+    /// Name of the step.
+    pub name: String,
+}
+
+/// `POST /internal/operations/:id/heartbeat`: still at it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct OperationProgress {
+    /// The right to do it.
+    pub lease: LeaseId,
+    /// How much longer the lease shall hold, in seconds.
+    pub lease_seconds: u32,
+    /// What is being done, for people; shown by `GET /api/operations/:id`.
+    pub message: Option<String>,
+}
+
+/// `POST /internal/operations/:id/ports`: reserve ports for the container. The same call again answers the
+/// same ports.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AllocatePorts {
+    /// The right to do it.
+    pub lease: LeaseId,
+    /// How many in all, 1 to 16.
+    pub count: u16,
+}
+
+/// Answer of `POST /internal/operations/:id/ports`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AllocatedPorts {
+    /// Ascending.
+    pub ports: Vec<u16>,
+}
+
+/// `POST /internal/operations/:id/steps`: the step is about to act.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RecordStep {
+    /// The right to do it.
+    pub lease: LeaseId,
+    /// Name of the step; recording it twice is the same as once.
+    pub step: String,
+}
+
+/// `POST /internal/operations/:id/undo`: it failed; from now on it is being undone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UndoOperation {
+    /// The right to do it.
+    pub lease: LeaseId,
+    /// What went wrong, for the customer.
+    pub error: String,
+}
+
+/// `POST /internal/operations/:id/finish`: the operation's last word. A creation that succeeded makes the
+/// instance active at its place; one that was undone, or a deletion that succeeded, archives the instance
+/// and frees its vmid and ports.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FinishOperation {
+    /// The right to do it.
+    pub lease: LeaseId,
+    /// How it ended.
+    pub outcome: Outcome,
+}
+
+/// How an operation ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Outcome {
+    /// A creation is complete and the container is here.
+    Created(Placement),
+    /// A deletion is complete.
+    Deleted,
+    /// Undone; the reason was given to `undo`.
+    Undone,
+}
+
+/// Where a container's listeners are.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Placement {
+    /// `host:port` of the agent.
+    pub agent_address: String,
+    /// Where code-server listens: `host:port`, or `unix:` and an absolute path.
+    pub ide_address: Option<String>,
+}
+
+/// `POST /internal/ide/open`: exchange an IDE token, once, for a session.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OpenIde {
+    /// The container whose IDE was asked for.
+    pub vmid: Vmid,
+    /// The `dev-ide` token.
+    pub token: String,
+}
+
+/// Answer of `POST /internal/ide/open`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct OpenedIde {
+    /// Secret for the cookie: 256 random bits in base64url.
+    pub session: String,
+    /// How long the session lasts at most, in seconds.
+    pub max_age_seconds: u64,
+    /// What it opens.
+    pub access: IdeAccess,
+}
+
+/// `POST /internal/ide/check`: may this credential use the IDE now?
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CheckIde {
+    /// The container whose IDE was asked for.
+    pub vmid: Vmid,
+    /// What the client showed.
+    pub credential: IdeCredential,
+}
+
+/// What a client can show for an IDE.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum IdeCredential {
+    /// The secret of an opened session (the cookie).
+    Session(String),
+    /// A `dev-ide` token, not used up by this call; refused once it was exchanged.
+    Token(String),
+}
+
+/// The right to use one IDE.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct IdeAccess {
+    /// The container.
+    pub vmid: Vmid,
+    /// Which life of it.
+    pub instance_id: InstanceId,
+    /// Whose it is.
+    pub user_id: UserId,
+    /// The login it hangs on.
+    pub session_id: SessionId,
+    /// Where code-server listens, as in [`Placement::ide_address`].
+    pub ide_address: String,
+    /// When the credential ends by itself, in Unix milliseconds.
+    pub expires_at_ms: i64,
+}
+
+/// `POST /internal/ide/revalidate`: which of these still hold? Asked every few seconds for open streams.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RevalidateIde {
+    /// At most 1,000 a call.
+    pub accesses: Vec<IdeGrant>,
+}
+
+/// What an open stream hangs on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct IdeGrant {
+    /// The container.
+    pub vmid: Vmid,
+    /// Which life of it.
+    pub instance_id: InstanceId,
+    /// Whose it is.
+    pub user_id: UserId,
+    /// The login.
+    pub session_id: SessionId,
+}
+
+/// Answer of `POST /internal/ide/revalidate`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RevalidatedIde {
+    /// Those whose streams must be closed: logged out, disabled, suspended, deleted, or no longer the owner.
+    pub revoked: Vec<IdeGrant>,
+}
+
+/// `POST /internal/users`: an account made by the operator.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct CreateUser {
+    /// Address to log in with.
+    pub email: String,
+    /// Name to log in with.
+    pub username: String,
+    /// 8 to 256 characters.
+    pub password: String,
+    /// `user` or `admin`.
+    pub role: String,
+}
+
+/// Answer of `POST /internal/users`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CreatedUser {
+    /// The account.
+    pub user_id: UserId,
+}

@@ -1,0 +1,164 @@
+//! The one error that handlers return, and the one body it becomes.
+
+use std::error::Error as StdError;
+use std::sync::Arc;
+
+use axum::response::{IntoResponse, Response};
+use http::header::{RETRY_AFTER, WWW_AUTHENTICATE};
+use http::{HeaderValue, StatusCode};
+use serde::Serialize;
+
+/// A cause of any kind.
+pub type BoxError = Box<dyn StdError + Send + Sync>;
+
+/// Why a request was not carried out. `code` in the body is contract, `error` is for people.
+#[derive(Debug, thiserror::Error)]
+pub enum ApiError {
+    /// Malformed or out of range.
+    #[error("{message}")]
+    Invalid {
+        /// Which field, where one is to blame.
+        field: Option<&'static str>,
+        /// What is wrong with it.
+        message: String,
+    },
+    /// No credential, or one that does not verify.
+    #[error("authentication is required")]
+    Unauthenticated,
+    /// The caller may know that it exists, but may not do this.
+    #[error("this is not allowed")]
+    Forbidden,
+    /// Absent, or not the caller's to know about.
+    #[error("{kind} not found")]
+    NotFound {
+        /// What was looked for.
+        kind: &'static str,
+    },
+    /// The right request in the wrong state.
+    #[error("{message}")]
+    Conflict {
+        /// What stands in the way.
+        message: String,
+    },
+    /// The body is larger than this API takes.
+    #[error("the body is too large")]
+    TooLarge,
+    /// The path exists, the method does not.
+    #[error("this method is not allowed here")]
+    MethodNotAllowed,
+    /// A bug.
+    #[error("something went wrong on our side")]
+    Internal {
+        /// For the log.
+        #[source]
+        source: BoxError,
+    },
+    /// Something this depends on is down.
+    #[error("this is unavailable for the moment")]
+    Unavailable {
+        /// For the log.
+        #[source]
+        source: BoxError,
+    },
+    /// An agent refused; its status is forwarded (A18).
+    #[error("{message}")]
+    Agent {
+        /// What the agent answered with.
+        status: StatusCode,
+        /// What was being tried.
+        message: String,
+        /// The agent's own words.
+        details: serde_json::Value,
+    },
+}
+
+#[derive(Serialize)]
+struct Body<'a> {
+    error: String,
+    code: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    field: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    details: Option<&'a serde_json::Value>,
+}
+
+/// Carried by a 5xx response to the place that logs it.
+#[derive(Clone)]
+pub(crate) struct Cause(pub(crate) Arc<ApiError>);
+
+impl ApiError {
+    /// A field that is malformed or out of range.
+    pub fn field(field: &'static str, message: impl Into<String>) -> Self {
+        Self::Invalid { field: Some(field), message: message.into() }
+    }
+
+    /// The right request in the wrong state.
+    pub fn conflict(message: impl Into<String>) -> Self {
+        Self::Conflict { message: message.into() }
+    }
+
+    /// A dependency that is down.
+    pub fn unavailable(source: impl Into<BoxError>) -> Self {
+        Self::Unavailable { source: source.into() }
+    }
+
+    /// A bug.
+    pub fn internal(source: impl Into<BoxError>) -> Self {
+        Self::Internal { source: source.into() }
+    }
+
+    fn status(&self) -> StatusCode {
+        match self {
+            Self::Invalid { .. } => StatusCode::BAD_REQUEST,
+            Self::Unauthenticated => StatusCode::UNAUTHORIZED,
+            Self::Forbidden => StatusCode::FORBIDDEN,
+            Self::NotFound { .. } => StatusCode::NOT_FOUND,
+            Self::Conflict { .. } => StatusCode::CONFLICT,
+            Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+            Self::Internal { .. } => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::Unavailable { .. } => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Agent { status, .. } => *status,
+        }
+    }
+
+    fn code(&self) -> &'static str {
+        match self.status() {
+            StatusCode::BAD_REQUEST => "invalid",
+            StatusCode::UNAUTHORIZED => "unauthenticated",
+            StatusCode::FORBIDDEN => "forbidden",
+            StatusCode::NOT_FOUND => "not_found",
+            StatusCode::METHOD_NOT_ALLOWED => "method_not_allowed",
+            StatusCode::CONFLICT => "conflict",
+            StatusCode::PAYLOAD_TOO_LARGE => "too_large",
+            StatusCode::SERVICE_UNAVAILABLE | StatusCode::BAD_GATEWAY => "unavailable",
+            _ => "internal",
+        }
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let (field, details) = match &self {
+            Self::Invalid { field, .. } => (*field, None),
+            Self::Agent { details, .. } => (None, Some(details)),
+            _ => (None, None),
+        };
+        let body = Body { error: self.to_string(), code: self.code(), field, details };
+        let mut response = (self.status(), axum::Json(body)).into_response();
+        let headers = response.headers_mut();
+        match self.status() {
+            StatusCode::UNAUTHORIZED => {
+                headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+            }
+            StatusCode::SERVICE_UNAVAILABLE => {
+                headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+            }
+            _ => {}
+        }
+        if response.status().is_server_error() {
+            response.extensions_mut().insert(Cause(Arc::new(self)));
+        }
+        response
+    }
+}

@@ -1,0 +1,12 @@
+//! Verified callers, and the tokens that prove them.
+
+pub mod actor;
+pub mod session;
+pub mod token;
+
+#[cfg(target_family = "wasm")]
+pub mod guest;
+#[cfg(not(target_family = "wasm"))]
+pub mod testing;
+
+pub use actor::{Actor, AuthFailure, HostProxy, Role, Verifier, with_verifier};

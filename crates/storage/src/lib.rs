@@ -1,0 +1,114 @@
+//! SQL for components: one [`Db`], its migrations, the audit log.
+//!
+//! In a component a `Db` is a connection that the host opened (`spin:sqlite`). Natively it is an in-memory
+//! SQLite, so that handlers are tested over the statements that they really run.
+//!
+//! Statements keep to what SQLite ≥ 3.40 and PostgreSQL ≥ 14 both take: `$1` parameters, `RETURNING`,
+//! `ON CONFLICT`, BIGINT Unix milliseconds, JSON as text. Values are parameters, so `$` is nothing else.
+
+pub mod audit;
+mod error;
+mod migrate;
+mod row;
+
+#[cfg(target_family = "wasm")]
+#[path = "spin.rs"]
+mod backend;
+
+#[cfg(not(target_family = "wasm"))]
+#[path = "native.rs"]
+mod backend;
+
+pub use backend::Database;
+pub use error::StoreError;
+pub use migrate::{Migrated, migrate};
+pub use row::{FromValue, Row, Value};
+
+use std::ops::Deref;
+
+/// One connection. Each request opens its own: a transaction belongs to it, and instances are shared by
+/// requests that run at once.
+pub struct Db {
+    connection: backend::Connection,
+}
+
+impl Database {
+    /// Opens a connection and makes it safe: durable commits, foreign keys, patience with other writers.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Database`] when the host refuses or fails.
+    pub async fn open(&self) -> Result<Db, StoreError> {
+        let db = Db { connection: self.connect().await? };
+        // A host sets no pragma. WAL is a property of the file and set by the migrations.
+        for pragma in ["PRAGMA busy_timeout = 5000", "PRAGMA foreign_keys = ON", "PRAGMA synchronous = FULL"] {
+            db.query(pragma, &[]).await?;
+        }
+        Ok(db)
+    }
+}
+
+impl Db {
+    /// Runs one statement and returns its rows.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Database`] when the statement fails.
+    pub async fn query(&self, sql: &str, params: &[Value]) -> Result<Vec<Row>, StoreError> {
+        // To SQLite `$1` is a name, numbered by where it first appears; `?1` is what others mean by `$1`.
+        self.connection.query(&sql.replace('$', "?"), params).await
+    }
+
+    /// Runs one statement that returns at most one row.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Database`] when the statement fails.
+    pub async fn query_one(&self, sql: &str, params: &[Value]) -> Result<Option<Row>, StoreError> {
+        Ok(self.query(sql, params).await?.into_iter().next())
+    }
+
+    /// Runs one statement that changes rows. How many is told by `RETURNING` and [`Db::query`].
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Database`] when the statement fails.
+    pub async fn execute(&self, sql: &str, params: &[Value]) -> Result<(), StoreError> {
+        self.query(sql, params).await.map(drop)
+    }
+
+    /// Begins a transaction that may write. Dropped before [`Transaction::commit`], it is rolled back: the
+    /// connection closes with it.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Database`] when another writer does not finish within five seconds.
+    pub async fn begin(self) -> Result<Transaction, StoreError> {
+        self.execute("BEGIN IMMEDIATE", &[]).await?;
+        Ok(Transaction { db: self })
+    }
+}
+
+/// A transaction; a [`Db`] in every other respect.
+pub struct Transaction {
+    db: Db,
+}
+
+impl Transaction {
+    /// Makes the changes durable.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Database`]: nothing of the transaction happened.
+    pub async fn commit(self) -> Result<(), StoreError> {
+        self.db.execute("COMMIT", &[]).await
+    }
+}
+
+impl Deref for Transaction {
+    type Target = Db;
+
+    fn deref(&self) -> &Db {
+        &self.db
+    }
+}
