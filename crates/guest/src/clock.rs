@@ -13,7 +13,10 @@ pub type Clock = fn() -> i64;
 pub fn system_clock() -> i64 {
     #[expect(clippy::disallowed_methods, reason = "this is the clock")]
     let now = std::time::SystemTime::now();
-    now.duration_since(UNIX_EPOCH).ok().and_then(|since| i64::try_from(since.as_millis()).ok()).unwrap_or(0)
+    now.duration_since(UNIX_EPOCH)
+        .ok()
+        .and_then(|since| i64::try_from(since.as_millis()).ok())
+        .unwrap_or(0)
 }
 
 /// Unix milliseconds as RFC 3339 in UTC; the epoch where the year would not have four digits.

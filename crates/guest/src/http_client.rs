@@ -34,7 +34,10 @@ pub enum SendError {
 /// # Errors
 ///
 /// [`SendError`]; an answer of any status is a success here.
-pub async fn send(mut request: http::Request<Bytes>, limit: usize) -> Result<http::Response<Bytes>, SendError> {
+pub async fn send(
+    mut request: http::Request<Bytes>,
+    limit: usize,
+) -> Result<http::Response<Bytes>, SendError> {
     SendWrapper::new(async move {
         request.extensions_mut().insert(timeouts());
         let response = spin_sdk::http::send(request.map(FullBody::new))

@@ -21,4 +21,6 @@ pub use key_value::{KeyValue, KeyValueError};
 #[cfg(target_family = "wasm")]
 pub use serve::serve;
 #[cfg(target_family = "wasm")]
-pub use variables::{VariableError, optional_variable, parsed_variable, variable};
+pub use variables::{
+    VariableError, optional_variable, parsed_variable, seconds_variable, variable,
+};

@@ -1,6 +1,7 @@
 //! Variables that the manifest grants to this component.
 
 use std::str::FromStr;
+use std::time::Duration;
 
 use send_wrapper::SendWrapper;
 use spin_sdk::variables::{self, Error};
@@ -67,4 +68,13 @@ pub async fn parsed_variable<T: FromStr>(
     wanted: &'static str,
 ) -> Result<T, VariableError> {
     variable(name).await?.trim().parse().map_err(|_| VariableError::Invalid { name, wanted })
+}
+
+/// A variable that is a number of seconds.
+///
+/// # Errors
+///
+/// [`VariableError::Invalid`] when it is not.
+pub async fn seconds_variable(name: &'static str) -> Result<Duration, VariableError> {
+    parsed_variable(name, "a number of seconds").await.map(Duration::from_secs)
 }

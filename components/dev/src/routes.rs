@@ -1,0 +1,121 @@
+//! Handlers.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use axum::Router;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use axum::routing::post;
+use bytes::Bytes;
+use http::header::AUTHORIZATION;
+use http::{Method, Request, StatusCode};
+use serde_json::{Value, json};
+use zlh_agent_protocol::agent::agent_token;
+use zlh_api::{ApiError, Json, Path};
+use zlh_authn::Actor;
+use zlh_guest::Clock;
+use zlh_ids::Vmid;
+use zlh_storage::audit::{self, Act};
+use zlh_storage::{Database, StoreError};
+
+use crate::model::Verb;
+use crate::store;
+
+/// Carries requests to agents; follows no redirect.
+#[async_trait]
+pub trait AgentClient: Send + Sync + 'static {
+    /// An answer of any status, or [`ApiError::Unavailable`].
+    async fn call(&self, request: Request<Bytes>) -> Result<http::Response<Bytes>, ApiError>;
+}
+
+/// What the handlers work with.
+#[derive(Clone)]
+pub struct Dev {
+    /// Where everything is stored.
+    pub database: Database,
+    /// The way to agents.
+    pub agents: Arc<dyn AgentClient>,
+    /// What agents' tokens are made from.
+    pub agent_token_secret: String,
+    /// The time.
+    pub clock: Clock,
+}
+
+/// The routes of this component.
+pub fn router(dev: Dev) -> Router {
+    let mut router = Router::new();
+    for verb in Verb::ALL {
+        let handler = move |State(dev): State<Dev>, actor: Actor, Path(vmid): Path<Vmid>| {
+            control_code_server(dev, actor, vmid, verb)
+        };
+        router =
+            router.route(&format!("/api/dev/{{id}}/codeserver/{}", verb.as_str()), post(handler));
+    }
+    router.with_state(dev)
+}
+
+/// Starts, stops or restarts code-server in one's own dev container.
+async fn control_code_server(
+    dev: Dev,
+    actor: Actor,
+    vmid: Vmid,
+    verb: Verb,
+) -> Result<Response, ApiError> {
+    // Authorise.
+    let tx = dev.database.open().await.map_err(unavailable)?.begin().await.map_err(unavailable)?;
+    let container = store::own_dev(&tx, actor.user_id, vmid).await.map_err(unavailable)?;
+    let container = container.ok_or(ApiError::NotFound { kind: "dev container" })?;
+    let address = container
+        .agent_address
+        .ok_or_else(|| ApiError::conflict("the dev container is still being created"))?;
+
+    // Act. What cannot be recorded is not done, so the record comes first.
+    let act = Act {
+        actor: &actor.user_id.to_string(),
+        action: &format!("codeserver.{}", verb.as_str()),
+        target: &vmid.to_string(),
+        detail: json!({ "instanceId": container.instance_id }),
+        at_ms: (dev.clock)(),
+    };
+    audit::append(&tx, &act).await.map_err(unavailable)?;
+    tx.commit().await.map_err(unavailable)?;
+    let token = agent_token(dev.agent_token_secret.as_bytes(), vmid, container.instance_id);
+    let request = Request::builder()
+        .method(Method::POST)
+        .uri(format!("http://{address}/dev/codeserver/{}", verb.as_str()))
+        .header(AUTHORIZATION, format!("Bearer {token}"))
+        .body(Bytes::new())
+        .map_err(ApiError::internal)?;
+    let answer = dev.agents.call(request).await?;
+    let status = answer.status();
+    tracing::info!(%vmid, verb = verb.as_str(), status = status.as_u16(), "an agent answered");
+
+    // Respond.
+    match serde_json::from_slice(answer.body()) {
+        Ok(body) if status.is_success() => Ok((status, Json::<Value>(body)).into_response()),
+        body => Err(ApiError::Agent {
+            status: forwarded(status),
+            message: format!("the agent could not {} code-server", verb.as_str()),
+            details: body.unwrap_or_default(),
+        }),
+    }
+}
+
+/// The status of a refusal as the customer sees it. That the agent does not accept our credential, sends us
+/// elsewhere or breaks its contract is not the customer's doing.
+fn forwarded(status: StatusCode) -> StatusCode {
+    let refused = status.is_client_error() || status.is_server_error();
+    if refused && !matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
+        status
+    } else {
+        StatusCode::BAD_GATEWAY
+    }
+}
+
+fn unavailable(error: StoreError) -> ApiError {
+    ApiError::unavailable(error)
+}
+
+#[cfg(test)]
+mod tests;

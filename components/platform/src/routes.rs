@@ -1,0 +1,95 @@
+//! Handlers: here what anybody may ask, in [`agents`] and [`operations`] what host-proxies ask and tell.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use axum::Router;
+use axum::extract::State;
+use axum::response::IntoResponse;
+use axum::routing::{get, post};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use serde::Serialize;
+use zlh_agent_protocol::internal::{Migrated, Observation};
+use zlh_api::{ApiError, Json};
+use zlh_authn::HostProxy;
+use zlh_guest::{Clock, rfc3339};
+use zlh_ids::Vmid;
+use zlh_storage::{Database, StoreError};
+
+use crate::model::PortRange;
+
+mod agents;
+mod operations;
+
+/// What was last seen of each agent. A cache: it may be wiped at any moment.
+#[async_trait]
+pub trait AgentCache: Send + Sync + 'static {
+    /// Replaces what is known of these agents.
+    async fn put(&self, observations: &[Observation]) -> Result<(), ApiError>;
+
+    /// Forgets an agent.
+    async fn remove(&self, vmid: Vmid) -> Result<(), ApiError>;
+}
+
+/// What the handlers work with.
+#[derive(Clone)]
+pub struct Platform {
+    /// Where everything is stored.
+    pub database: Database,
+    /// Where polling leaves its results.
+    pub agents: Arc<dyn AgentCache>,
+    /// The JWK set of our tokens' public keys.
+    pub public_keys: String,
+    /// The ports that containers are given.
+    pub port_range: PortRange,
+    /// The time.
+    pub clock: Clock,
+}
+
+/// The routes of this component.
+pub fn router(platform: Platform) -> Router {
+    Router::new()
+        .route("/api/health", get(health))
+        .route("/.well-known/jwks.json", get(public_keys))
+        .route("/internal/migrate", post(migrate))
+        .merge(agents::router())
+        .merge(operations::router())
+        .with_state(platform)
+}
+
+#[derive(Debug, Serialize)]
+struct Health {
+    status: &'static str,
+    service: &'static str,
+    time: String,
+}
+
+/// Says that requests reach a component and are answered, and nothing more.
+async fn health(State(platform): State<Platform>) -> Json<Health> {
+    Json(Health { status: "ok", service: "zlh", time: rfc3339((platform.clock)()) })
+}
+
+/// Answers the public keys.
+async fn public_keys(State(platform): State<Platform>) -> impl IntoResponse {
+    let headers = [(CONTENT_TYPE, "application/json"), (CACHE_CONTROL, "public, max-age=300")];
+    (headers, platform.public_keys)
+}
+
+/// Brings the schema up to date; answers before there is any.
+async fn migrate(
+    State(platform): State<Platform>,
+    host: HostProxy,
+) -> Result<Json<Migrated>, ApiError> {
+    let done =
+        zlh_storage::migrate(&platform.database, (platform.clock)()).await.map_err(unavailable)?;
+    tracing::info!(host.name = host.name, schema.version = done.version, "migrated the database");
+
+    Ok(Json(Migrated { applied: done.applied, version: done.version }))
+}
+
+fn unavailable(error: StoreError) -> ApiError {
+    ApiError::unavailable(error)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,196 @@
+//! How an instance comes about.
+
+use axum::Router;
+use axum::extract::State;
+use axum::routing::post;
+use http::{HeaderMap, HeaderName};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use sha2::{Digest, Sha256};
+use zlh_agent_protocol::artifact::{CODE_SERVER_ADDON, DevCatalog};
+use zlh_agent_protocol::internal::InstanceSpec;
+use zlh_api::{ApiError, Json};
+use zlh_authn::Actor;
+use zlh_ids::{ContainerType, UserId};
+use zlh_storage::Db;
+use zlh_storage::audit::{self, Act};
+
+use super::{Accepted, Servers, accepted, unavailable};
+use crate::model::{NewInstance, next_vmid};
+use crate::store;
+
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+
+pub(super) fn router() -> Router<Servers> {
+    Router::new().route("/api/instances", post(create_instance))
+}
+
+// What must be there has a default, so that it is missed by name.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct CreateInstance {
+    #[serde(default, alias = "container_type")]
+    ctype: String,
+    #[serde(default)]
+    runtime: String,
+    #[serde(default)]
+    version: String,
+    name: Option<String>,
+    #[serde(rename = "memoryMiB")]
+    memory_mib: Option<u32>,
+    #[serde(rename = "cpuCores")]
+    cpu_cores: Option<u32>,
+    #[serde(alias = "enableCodeServer")]
+    enable_code_server: Option<bool>,
+    #[serde(default)]
+    addons: Vec<String>,
+}
+
+/// Begins to create an instance; once per `Idempotency-Key`, where there is one.
+async fn create_instance(
+    State(servers): State<Servers>,
+    actor: Actor,
+    headers: HeaderMap,
+    Json(body): Json<CreateInstance>,
+) -> Result<Accepted, ApiError> {
+    // Parse.
+    let new = new_instance(actor.user_id, idempotency_key(&headers)?, body)?;
+    let db = servers.database.open().await.map_err(unavailable)?;
+    if let Some(answer) = repeated(&db, &new).await? {
+        return Ok(answer);
+    }
+    check_offered(&servers.catalog.dev().await?, &new.spec)?;
+
+    // Authorise. The key is looked up again: two requests at once both found it unused.
+    let now_ms = (servers.clock)();
+    let tx = db.begin().await.map_err(unavailable)?;
+    if let Some(answer) = repeated(&tx, &new).await? {
+        return Ok(answer);
+    }
+    let most = servers.max_instances_per_user;
+    if store::count_of(&tx, new.owner).await.map_err(unavailable)? >= most {
+        return Err(ApiError::conflict(format!(
+            "you have {most} containers, more are not possible"
+        )));
+    }
+
+    // Act.
+    let (last_given, taken) = store::dev_vmids(&tx).await.map_err(unavailable)?;
+    let vmid =
+        next_vmid(last_given, &taken).ok_or_else(|| ApiError::unavailable("no vmid is free"))?;
+    let spec = serde_json::to_string(&new.spec).map_err(ApiError::internal)?;
+    let (instance, operation) =
+        store::add_instance(&tx, vmid, &new, &spec, now_ms).await.map_err(unavailable)?;
+    let act = Act {
+        actor: &new.owner.to_string(),
+        action: "instance.create",
+        target: &vmid.to_string(),
+        detail: json!({ "instanceId": instance, "operationId": operation, "spec": new.spec }),
+        at_ms: now_ms,
+    };
+    audit::append(&tx, &act).await.map_err(unavailable)?;
+    tx.commit().await.map_err(unavailable)?;
+    tracing::info!(user.id = %new.owner, %vmid, operation.id = %operation, "an instance is to be created");
+
+    // Respond.
+    Ok(accepted(operation, vmid))
+}
+
+/// The answer to the same request, if it was made before.
+async fn repeated(db: &Db, new: &NewInstance) -> Result<Option<Accepted>, ApiError> {
+    let Some(key) = &new.idempotency_key else { return Ok(None) };
+    let before = store::repeated(db, new.owner, key).await.map_err(unavailable)?;
+    match before {
+        Some(before) if before.request_hash != new.request_hash => {
+            Err(ApiError::conflict("this idempotency key belongs to another request"))
+        }
+        Some(before) => Ok(Some(accepted(before.operation, before.vmid))),
+        None => Ok(None),
+    }
+}
+
+fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, ApiError> {
+    let mut values = headers.get_all(IDEMPOTENCY_KEY).iter();
+    let value = match (values.next(), values.next()) {
+        (None, _) => return Ok(None),
+        (Some(value), None) => value.to_str().ok(),
+        _ => None,
+    };
+    let key = value.filter(|key| {
+        (1..=255).contains(&key.len()) && key.bytes().all(|byte| byte.is_ascii_graphic())
+    });
+    key.map(|key| Some(key.to_owned())).ok_or_else(|| {
+        ApiError::field("Idempotency-Key", "the header must have 1 to 255 visible characters")
+    })
+}
+
+/// Everything of the request that can be checked without the catalogue.
+fn new_instance(
+    owner: UserId,
+    idempotency_key: Option<String>,
+    body: CreateInstance,
+) -> Result<NewInstance, ApiError> {
+    match body.ctype.parse() {
+        Ok(ContainerType::Dev) => {}
+        Ok(ContainerType::Game) => {
+            return Err(ApiError::field("ctype", "game servers are not offered yet"));
+        }
+        Err(_) => return Err(ApiError::field("ctype", "must be `dev`")),
+    }
+    if let Some(name) = &body.name {
+        let printable = !name.trim().is_empty() && !name.chars().any(char::is_control);
+        if !printable || name.chars().count() > 64 {
+            return Err(ApiError::field("name", "must have 1 to 64 printable characters"));
+        }
+    }
+    if body.addons.iter().any(|addon| addon != CODE_SERVER_ADDON) {
+        return Err(ApiError::field("addons", format!("the one add-on is `{CODE_SERVER_ADDON}`")));
+    }
+    let memory_mib = body.memory_mib.unwrap_or(2048);
+    if !(256..=16_384).contains(&memory_mib) {
+        return Err(ApiError::field("memoryMiB", "must be from 256 to 16384"));
+    }
+    let cpu_cores = body.cpu_cores.unwrap_or(2);
+    if !(1..=16).contains(&cpu_cores) {
+        return Err(ApiError::field("cpuCores", "must be from 1 to 16"));
+    }
+    let spec = InstanceSpec {
+        ctype: ContainerType::Dev,
+        runtime: body.runtime,
+        version: body.version,
+        memory_mib,
+        cpu_cores,
+        enable_code_server: body.enable_code_server.unwrap_or(true) || !body.addons.is_empty(),
+    };
+    let request_hash = hash(&(&body.name, &spec))?;
+    Ok(NewInstance { owner, name: body.name, spec, idempotency_key, request_hash })
+}
+
+fn check_offered(catalog: &DevCatalog, spec: &InstanceSpec) -> Result<(), ApiError> {
+    let Some(runtime) = catalog.runtimes.iter().find(|package| package.id == spec.runtime) else {
+        let offered = catalog.runtimes.iter().map(|package| package.id.as_str());
+        return Err(ApiError::field("runtime", one_of(offered)));
+    };
+    if runtime.version(&spec.version).is_none() {
+        let offered = runtime.versions.iter().map(|artifact| artifact.version.as_str());
+        return Err(ApiError::field("version", one_of(offered)));
+    }
+    if spec.enable_code_server && catalog.addon(CODE_SERVER_ADDON).is_none() {
+        return Err(ApiError::field("enable_code_server", "code-server is not offered"));
+    }
+    Ok(())
+}
+
+fn one_of<'a>(offered: impl Iterator<Item = &'a str>) -> String {
+    let offered: Vec<_> = offered.collect();
+    if offered.is_empty() {
+        "none is offered".to_owned()
+    } else {
+        format!("must be one of {}", offered.join(", "))
+    }
+}
+
+fn hash(request: &impl Serialize) -> Result<String, ApiError> {
+    let json = serde_json::to_vec(request).map_err(ApiError::internal)?;
+    Ok(format!("{:x}", Sha256::digest(json)))
+}
