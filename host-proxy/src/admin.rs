@@ -1,0 +1,55 @@
+//! The private listener: is it alive, is it ready, what does it count.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{Request, Response, StatusCode};
+use hyper::body::Incoming;
+use zlh_agent_protocol::internal::Agents;
+
+use crate::answer;
+use crate::api::InternalApi;
+use crate::body::Body;
+use crate::metrics::Metrics;
+use crate::streams::registry::Registry;
+
+/// Whoever asks for readiness asks again soon.
+const READY_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// The private listener.
+#[derive(Clone)]
+pub struct Admin {
+    /// Is ready when this answers.
+    pub api: Arc<InternalApi>,
+    /// Counts.
+    pub metrics: Arc<Metrics>,
+    /// Counted.
+    pub streams: Arc<Registry>,
+}
+
+impl Admin {
+    /// Answers one request.
+    pub async fn handle(&self, request: Request<Incoming>) -> Response<Body> {
+        if request.method() != http::Method::GET {
+            return answer::not_found();
+        }
+        match request.uri().path() {
+            "/livez" => answer::text(StatusCode::OK, "ok\n".to_owned()),
+            "/readyz" => self.ready().await,
+            "/metrics" => answer::text(StatusCode::OK, self.metrics.render(self.streams.count())),
+            _ => answer::not_found(),
+        }
+    }
+
+    /// Ready means that components and their database answer.
+    async fn ready(&self) -> Response<Body> {
+        let asked = self.api.get::<Agents>("/internal/agents");
+        match tokio::time::timeout(READY_TIMEOUT, asked).await {
+            Ok(Ok(_)) => answer::text(StatusCode::OK, "ok\n".to_owned()),
+            _ => answer::text(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "components do not answer\n".to_owned(),
+            ),
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! Answers that host-proxy gives itself: the error envelope, and pages for people.
+
+use http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, RETRY_AFTER};
+use http::{HeaderValue, Response, StatusCode};
+use http_body::Body as _;
+
+use crate::body::{self, Body};
+
+/// Kinds of errors, as the envelope's `code`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Code {
+    /// Malformed.
+    Invalid,
+    /// Body over the limit.
+    TooLarge,
+    /// No credential that verifies.
+    Unauthenticated,
+    /// May not do this.
+    Forbidden,
+    /// Absent, or not the caller's to know about.
+    NotFound,
+    /// The path knows other methods.
+    MethodNotAllowed,
+    /// Too much at once.
+    RateLimited,
+    /// A bug.
+    Internal,
+    /// A dependency is down.
+    Unavailable,
+}
+
+impl Code {
+    fn parts(self) -> (StatusCode, &'static str) {
+        match self {
+            Self::Invalid => (StatusCode::BAD_REQUEST, "invalid"),
+            Self::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "invalid"),
+            Self::Unauthenticated => (StatusCode::UNAUTHORIZED, "unauthenticated"),
+            Self::Forbidden => (StatusCode::FORBIDDEN, "forbidden"),
+            Self::NotFound => (StatusCode::NOT_FOUND, "not_found"),
+            Self::MethodNotAllowed => (StatusCode::METHOD_NOT_ALLOWED, "invalid"),
+            Self::RateLimited => (StatusCode::TOO_MANY_REQUESTS, "rate_limited"),
+            Self::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "internal"),
+            Self::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, "unavailable"),
+        }
+    }
+}
+
+/// The error envelope.
+#[must_use]
+pub fn error(code: Code, text: &str) -> Response<Body> {
+    let (status, code) = code.parts();
+    let mut response = json(status, &serde_json::json!({ "error": text, "code": code }));
+    if matches!(status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS) {
+        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+    }
+    response
+}
+
+/// An envelope for an error that came without one, as from a host that found no route.
+#[must_use]
+pub fn in_place_of_empty(response: Response<Body>) -> Response<Body> {
+    let status = response.status();
+    let bare = (status.is_client_error() || status.is_server_error())
+        && !response.headers().contains_key(CONTENT_TYPE)
+        && response.body().size_hint().exact() == Some(0);
+    if !bare {
+        return response;
+    }
+    match status {
+        StatusCode::NOT_FOUND => not_found(),
+        StatusCode::UNAUTHORIZED => error(Code::Unauthenticated, "not authenticated"),
+        StatusCode::FORBIDDEN => error(Code::Forbidden, "not allowed"),
+        StatusCode::METHOD_NOT_ALLOWED => {
+            error(Code::MethodNotAllowed, "this method is not served")
+        }
+        StatusCode::PAYLOAD_TOO_LARGE => error(Code::TooLarge, "the body is too large"),
+        StatusCode::TOO_MANY_REQUESTS => error(Code::RateLimited, "too many requests"),
+        status if status.is_client_error() => error(Code::Invalid, "the request is malformed"),
+        StatusCode::INTERNAL_SERVER_ERROR => error(Code::Internal, "internal error"),
+        _ => error(Code::Unavailable, "the service is not available at the moment"),
+    }
+}
+
+/// The answer for everything that is not there.
+#[must_use]
+pub fn not_found() -> Response<Body> {
+    error(Code::NotFound, "not found")
+}
+
+/// A JSON body.
+#[must_use]
+pub fn json(status: StatusCode, value: &serde_json::Value) -> Response<Body> {
+    with_type(status, "application/json", value.to_string())
+}
+
+/// Plain text.
+#[must_use]
+pub fn text(status: StatusCode, content: String) -> Response<Body> {
+    with_type(status, "text/plain; charset=utf-8", content)
+}
+
+/// A page for people. `title` and `message` are our own words, so they are not escaped.
+#[must_use]
+pub fn page(code: Code, title: &str, message: &str, retry_seconds: Option<u32>) -> Response<Body> {
+    let refresh = retry_seconds
+        .map(|seconds| format!("<meta http-equiv=\"refresh\" content=\"{seconds}\">"))
+        .unwrap_or_default();
+    let content = format!(
+        "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\">{refresh}<title>{title}</title>\
+         <style>body{{font:16px/1.5 system-ui,sans-serif;margin:15vh auto;max-width:32em;padding:0 1em}}\
+         </style></head><body><h1>{title}</h1><p>{message}</p></body></html>"
+    );
+    let mut response = with_type(code.parts().0, "text/html; charset=utf-8", content);
+    response.headers_mut().insert(
+        CONTENT_SECURITY_POLICY,
+        HeaderValue::from_static(
+            "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'",
+        ),
+    );
+    if let Some(seconds) = retry_seconds {
+        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    response
+}
+
+fn with_type(status: StatusCode, content_type: &'static str, content: String) -> Response<Body> {
+    let mut response = Response::new(body::full(content));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}

@@ -1,0 +1,102 @@
+//! The state of an instance, and everything that is linked into one.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use wasmtime::component::{Linker, ResourceTable};
+use wasmtime::{Engine, Result, StoreContextMut};
+use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
+use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
+
+use super::capability::{key_value, outbound_http, sqlite, variables};
+use super::compose::NO_ENVIRONMENT;
+use super::limits::MemoryLimit;
+
+/// What a component's stanza grants, shared by its instances.
+#[derive(Clone)]
+pub(crate) struct Grants {
+    pub(crate) environment: Arc<BTreeMap<String, String>>,
+    pub(crate) key_value: key_value::Access,
+    pub(crate) outbound: outbound_http::Outbound,
+    pub(crate) sqlite: sqlite::Access,
+    pub(crate) variables: variables::Variables,
+}
+
+/// State of one instance.
+pub(crate) struct Guest {
+    table: ResourceTable,
+    wasi: WasiCtx,
+    http: WasiHttpCtx,
+    pub(crate) memory: MemoryLimit,
+    key_value: key_value::Access,
+    outbound: outbound_http::Outbound,
+    sqlite: sqlite::Guest,
+    variables: variables::Variables,
+}
+
+impl Guest {
+    pub(crate) fn new(grants: Grants, memory: MemoryLimit) -> Self {
+        let mut wasi = WasiCtx::builder();
+        // A guest's standard output must not mix with what scripts read from ours.
+        wasi.stdout(std::io::stderr()).stderr(std::io::stderr());
+        for (name, value) in grants.environment.iter() {
+            wasi.env(name, value);
+        }
+        Self {
+            table: ResourceTable::new(),
+            wasi: wasi.build(),
+            http: WasiHttpCtx::new(),
+            memory,
+            key_value: grants.key_value,
+            outbound: grants.outbound,
+            sqlite: sqlite::Guest::new(grants.sqlite),
+            variables: grants.variables,
+        }
+    }
+}
+
+impl WasiView for Guest {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        WasiCtxView { ctx: &mut self.wasi, table: &mut self.table }
+    }
+}
+
+impl WasiHttpView for Guest {
+    fn http(&mut self) -> WasiHttpCtxView<'_> {
+        WasiHttpCtxView { ctx: &mut self.http, table: &mut self.table, hooks: &mut self.outbound }
+    }
+}
+
+/// Links every interface that this host serves. Both generations of WASI are there, because Rust's
+/// standard library imports 0.2 while spin-sdk imports 0.3.
+pub(crate) fn create(engine: &Engine) -> Result<Linker<Guest>> {
+    let mut linker = Linker::<Guest>::new(engine);
+    wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
+    wasmtime_wasi::p3::add_to_linker(&mut linker)?;
+    wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker)?;
+    wasmtime_wasi_http::p3::add_to_linker(&mut linker)?;
+    variables::add_to_linker(&mut linker, |guest| &mut guest.variables)?;
+    key_value::add_to_linker(&mut linker, |guest| key_value::View {
+        access: &guest.key_value,
+        table: &mut guest.table,
+    })?;
+    sqlite::add_to_linker(&mut linker, |guest| sqlite::View {
+        guest: &guest.sqlite,
+        table: &mut guest.table,
+    })?;
+    no_environment(&mut linker, "0.2.0", "initial-cwd")?;
+    no_environment(&mut linker, "0.3.0", "get-initial-cwd")?;
+    Ok(linker)
+}
+
+/// An empty `wasi:cli/environment`, for dependencies that do not inherit their component's.
+fn no_environment(linker: &mut Linker<Guest>, version: &str, initial_cwd: &str) -> Result<()> {
+    let mut instance = linker.instance(&format!("{NO_ENVIRONMENT}@{version}"))?;
+    instance.func_wrap("get-environment", |_: StoreContextMut<'_, Guest>, (): ()| {
+        Ok((Vec::<(String, String)>::new(),))
+    })?;
+    instance.func_wrap("get-arguments", |_: StoreContextMut<'_, Guest>, (): ()| {
+        Ok((Vec::<String>::new(),))
+    })?;
+    instance.func_wrap(initial_cwd, |_: StoreContextMut<'_, Guest>, (): ()| Ok((None::<String>,)))
+}

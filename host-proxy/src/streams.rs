@@ -1,0 +1,4 @@
+//! Connections that outlive a request, and the end of those whose right was taken away.
+
+pub mod registry;
+pub mod revalidation;

@@ -1,0 +1,57 @@
+//! What components are told: the Spin variables that spin.toml declares.
+
+use std::collections::BTreeMap;
+
+use zlh_authn::token::TokenKind;
+
+use crate::config::{Config, PublicScheme};
+use crate::secrets::Secrets;
+
+/// Variables for the components. `public_port` is that of the public listener, where there is one.
+#[must_use]
+pub fn component_variables(
+    config: &Config,
+    secrets: &Secrets,
+    artifact_url: &str,
+    public_port: Option<u16>,
+) -> BTreeMap<String, String> {
+    let ports = config.node.ports;
+    let streams = [TokenKind::DevIde, TokenKind::Console, TokenKind::Upload, TokenKind::Codex];
+    let mut variables: BTreeMap<String, String> = [
+        ("token_public_keys", secrets.public_keys()),
+        ("access_signing_keys", secrets.signing_keys(&[TokenKind::Access])),
+        ("stream_signing_keys", secrets.signing_keys(&streams)),
+        ("agent_token_secret", secrets.agent_secret.clone()),
+        // Spin leaves the end of a port range out.
+        (
+            "agents_network",
+            format!("http://127.0.0.1:{}..{}", ports.first, u32::from(ports.last) + 1),
+        ),
+        ("artifact_base_url", artifact_url.to_owned()),
+        ("port_range", format!("{}-{}", ports.first, ports.last)),
+        ("dev_ide_host_suffix", public_suffix(config, public_port)),
+        ("dev_ide_public_scheme", config.ide.scheme.as_str().to_owned()),
+        ("dev_ide_return_hosted_url", config.ide.return_hosted_url.to_string()),
+        ("api_auth_ttl_seconds", config.tokens.access_ttl_seconds.to_string()),
+        ("api_auth_ide_ttl_seconds", config.tokens.ide_ttl_seconds.to_string()),
+        ("allowed_origins", config.tokens.allowed_origins.clone()),
+    ]
+    .into_iter()
+    .map(|(name, value)| (name.to_owned(), value))
+    .collect();
+    variables.extend(config.variables.clone());
+    variables
+}
+
+/// The suffix as it stands in URLs. With `https` something in front of us listens, at 443 unless told.
+fn public_suffix(config: &Config, public_port: Option<u16>) -> String {
+    let suffix = &config.ide.suffix;
+    let port = suffix.port().or(match config.ide.scheme {
+        PublicScheme::Http => public_port,
+        PublicScheme::Https => None,
+    });
+    match port.filter(|port| *port != config.ide.scheme.default_port()) {
+        Some(port) => format!("{}:{port}", suffix.name()),
+        None => suffix.name().to_owned(),
+    }
+}
