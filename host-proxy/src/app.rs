@@ -1,5 +1,6 @@
 //! Puts the parts together: `bind` makes everything that can fail, `serve` runs it until it shall stop.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -299,6 +300,18 @@ pub fn local_containers(config: &Config) -> Result<(DataDir, Arc<LocalDriver>), 
     let secrets = Secrets::open(&data)?;
     let driver = local_driver(config, &data, &secrets)?;
     Ok((data, driver))
+}
+
+/// What components that run elsewhere must be told to work with this configuration and data folder.
+///
+/// # Errors
+///
+/// The data folder cannot be used.
+pub fn spin_variables(config: &Config) -> Result<BTreeMap<String, String>, StartError> {
+    let data = DataDir::open(&config.data_dir, &[])?;
+    let secrets = Secrets::open(&data)?;
+    let artifact_url = config.artifact_url.clone().unwrap_or_else(|| url(config.artifact_listen));
+    Ok(component_variables(config, &secrets, &artifact_url, Some(config.listen.port())))
 }
 
 async fn components(

@@ -134,6 +134,10 @@ impl Edge {
 
     async fn call_components(&self, request: Request<Body>, origin: Origin) -> Response<Body> {
         let (mut parts, body) = request.into_parts();
+        // To a component header values are text.
+        if parts.headers.values().any(|value| str::from_utf8(value.as_bytes()).is_err()) {
+            return answer::error(Code::Invalid, "a header is not UTF-8");
+        }
         let limit = self.limits.max_body_bytes;
         if declared_length(&parts.headers).is_some_and(|length| length > limit) {
             return answer::error(Code::TooLarge, "the body is too large");

@@ -51,6 +51,11 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Prints what an external Spin must be told, as the lines of an environment file. Secrets are in it.
+    Variables {
+        #[command(flatten)]
+        flags: CommonFlags,
+    },
     /// Brings the database up to date.
     Migrate {
         /// Base URL of the components; without it they run in this process.
@@ -163,6 +168,7 @@ async fn run(command: Command) -> anyhow::Result<()> {
         Command::Up { flags, json } => up(flags.read()?, Backend::Embedded, json).await,
         Command::Proxy { api, flags, json } => up(flags.read()?, Backend::Remote(api), json).await,
         Command::Components { flags, json } => components(flags.read()?, json).await,
+        Command::Variables { flags } => variables(&flags.read()?),
         Command::Migrate { api, flags } => migrate(&flags.read()?, &backend(api)).await,
         Command::User { command } => create_user(command).await,
         Command::Down { flags } => down(&flags.read()?).await,
@@ -219,6 +225,13 @@ async fn components(config: Config, json: bool) -> anyhow::Result<()> {
         false => format!("components are at {url}"),
     })?;
     app.serve(stop).await;
+    Ok(())
+}
+
+fn variables(config: &Config) -> anyhow::Result<()> {
+    for (name, value) in app::spin_variables(config)? {
+        print(&format!("SPIN_VARIABLE_{}='{value}'", name.to_ascii_uppercase()))?;
+    }
     Ok(())
 }
 

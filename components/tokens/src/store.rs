@@ -19,12 +19,13 @@ pub(crate) async fn own_ide(db: &Db, owner: UserId, vmid: Vmid) -> Result<Option
     row.map(|row| Ok(Ide { vmid, instance_id: row.parse(0)?, ide_address: row.get(1)? })).transpose()
 }
 
-/// The IDE that a grant opens, if everything it hangs on still holds: the login, the account, the owner and
-/// the life of the container.
-pub(crate) async fn granted_ide(db: &Db, grant: &IdeGrant, now_ms: i64) -> Result<Option<Ide>, StoreError> {
-    if live_role(db, grant.session_id, grant.user_id, now_ms).await?.is_none() {
-        return Ok(None);
-    }
+/// Whether the login that a grant hangs on still holds.
+pub(crate) async fn login_holds(db: &Db, grant: &IdeGrant, now_ms: i64) -> Result<bool, StoreError> {
+    Ok(live_role(db, grant.session_id, grant.user_id, now_ms).await?.is_some())
+}
+
+/// The IDE that a grant opens, if the container still has this life and this owner.
+pub(crate) async fn granted_ide(db: &Db, grant: &IdeGrant) -> Result<Option<Ide>, StoreError> {
     Ok(own_ide(db, grant.user_id, grant.vmid).await?.filter(|ide| ide.instance_id == grant.instance_id))
 }
 

@@ -40,8 +40,9 @@ impl Database {
     /// [`StoreError::Database`] when the host refuses or fails.
     pub async fn open(&self) -> Result<Db, StoreError> {
         let db = Db { connection: self.connect().await? };
-        // A host sets no pragma. WAL is a property of the file and set by the migrations.
-        for pragma in ["PRAGMA busy_timeout = 5000", "PRAGMA foreign_keys = ON", "PRAGMA synchronous = FULL"] {
+        // A host sets no pragma. WAL is a property of the file and set by the migrations. A writer waits for
+        // as long as a request may take less a little, for SQLite does not queue writers in order.
+        for pragma in ["PRAGMA busy_timeout = 20000", "PRAGMA foreign_keys = ON", "PRAGMA synchronous = FULL"] {
             db.query(pragma, &[]).await?;
         }
         Ok(db)
@@ -82,7 +83,7 @@ impl Db {
     ///
     /// # Errors
     ///
-    /// [`StoreError::Database`] when another writer does not finish within five seconds.
+    /// [`StoreError::Database`] when other writers do not let it in within twenty seconds.
     pub async fn begin(self) -> Result<Transaction, StoreError> {
         self.execute("BEGIN IMMEDIATE", &[]).await?;
         Ok(Transaction { db: self })

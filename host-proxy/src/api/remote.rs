@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use http::header::HOST;
 use http::uri::{Authority, Scheme};
 use http::{Request, Response, Uri};
 use hyper_util::client::legacy::Client;
@@ -64,7 +65,8 @@ impl RemoteApi {
         Ok(Self { authority, client })
     }
 
-    /// Passes one request on; its `Host` stays as it is.
+    /// Passes one request on. Its `Host` becomes that of the components: whatever runs them may give names
+    /// of clients' choice a meaning, and the components themselves read `X-Forwarded-Host`.
     ///
     /// # Errors
     ///
@@ -76,6 +78,7 @@ impl RemoteApi {
             uri = uri.path_and_query(path.clone());
         }
         parts.uri = uri.build()?;
+        parts.headers.remove(HOST);
         parts.version = http::Version::HTTP_11;
         let answer = self.client.request(Request::from_parts(parts, body));
         let response = tokio::time::timeout(RESPONSE_TIMEOUT, answer)

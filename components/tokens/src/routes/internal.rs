@@ -87,7 +87,9 @@ async fn revalidate_ide(
     let db = tokens.database.open().await.map_err(unavailable)?;
     let mut revoked = Vec::new();
     for access in body.accesses {
-        if store::granted_ide(&db, &access, now_ms).await.map_err(unavailable)?.is_none() {
+        let holds = store::login_holds(&db, &access, now_ms).await.map_err(unavailable)?
+            && store::granted_ide(&db, &access).await.map_err(unavailable)?.is_some();
+        if !holds {
             revoked.push(access);
         }
     }
@@ -110,7 +112,10 @@ fn grant(token: &IdeToken) -> IdeGrant {
 }
 
 async fn access(db: &Db, grant: IdeGrant, now_ms: i64, expires_at_ms: i64) -> Result<IdeAccess, ApiError> {
-    let ide = store::granted_ide(db, &grant, now_ms).await.map_err(unavailable)?;
+    if !store::login_holds(db, &grant, now_ms).await.map_err(unavailable)? {
+        return Err(ApiError::Unauthenticated);
+    }
+    let ide = store::granted_ide(db, &grant).await.map_err(unavailable)?;
     let ide_address =
         ide.and_then(|ide| ide.ide_address).ok_or(ApiError::NotFound { kind: "dev container" })?;
     Ok(IdeAccess {
