@@ -1,6 +1,6 @@
 //! The agent inside each container: the only thing that touches its processes and files.
 //!
-//! It is polled and never calls the control plane. [`App`] serves [`zlh_agent_protocol::agent`]; [`down`]
+//! It is polled and never calls the control plane. [`App`] serves [`zlh_agent_protocol::agent`]; [`down()`]
 //! ends a container's processes from outside. What the agent starts outlives it: whenever an agent starts,
 //! it goes on with the saved configuration, and finds what earlier agents started by scanning processes.
 

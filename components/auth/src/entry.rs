@@ -36,7 +36,12 @@ struct Identity;
 
 #[async_trait]
 impl AccessTokens for Identity {
-    async fn issue(&self, user: UserId, session: SessionId, ttl: Duration) -> Result<String, ApiError> {
+    async fn issue(
+        &self,
+        user: UserId,
+        session: SessionId,
+        ttl: Duration,
+    ) -> Result<String, ApiError> {
         let grant = Grant {
             kind: GrantKind::Access,
             subject: user.to_string(),

@@ -1,4 +1,4 @@
-//! Handlers: [`account`] for what a user is, [`session`] for logins, [`internal`] for the operator.
+//! Handlers: `account` for what a user is, `session` for logins, `internal` for the operator.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,7 +18,12 @@ mod session;
 #[async_trait]
 pub trait AccessTokens: Send + Sync + 'static {
     /// A token that proves the login for that long.
-    async fn issue(&self, user: UserId, session: SessionId, ttl: Duration) -> Result<String, ApiError>;
+    async fn issue(
+        &self,
+        user: UserId,
+        session: SessionId,
+        ttl: Duration,
+    ) -> Result<String, ApiError>;
 }
 
 /// What the handlers work with.
@@ -40,7 +45,11 @@ pub struct Auth {
 
 /// The routes of this component.
 pub fn router(auth: Auth) -> Router {
-    Router::new().merge(account::router()).merge(session::router()).merge(internal::router()).with_state(auth)
+    Router::new()
+        .merge(account::router())
+        .merge(session::router())
+        .merge(internal::router())
+        .with_state(auth)
 }
 
 fn unavailable(error: StoreError) -> ApiError {

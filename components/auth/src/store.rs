@@ -90,7 +90,11 @@ pub(crate) async fn login(db: &Db, identifier: &str) -> Result<Option<Login>, St
         .await?;
     let read = |row: Row| -> Result<_, StoreError> {
         let disabled_at: Option<i64> = row.get(2)?;
-        Ok(Login { user_id: row.parse(0)?, password_hash: row.get(1)?, disabled: disabled_at.is_some() })
+        Ok(Login {
+            user_id: row.parse(0)?,
+            password_hash: row.get(1)?,
+            disabled: disabled_at.is_some(),
+        })
     };
     row.map(read).transpose()
 }
@@ -119,7 +123,12 @@ pub(crate) async fn user(db: &Db, id: UserId) -> Result<Option<User>, StoreError
 }
 
 /// Sets the names that are given and keeps the others.
-pub(crate) async fn rename(db: &Db, id: UserId, names: &Names, now_ms: i64) -> Result<(), StoreError> {
+pub(crate) async fn rename(
+    db: &Db,
+    id: UserId,
+    names: &Names,
+    now_ms: i64,
+) -> Result<(), StoreError> {
     let name = |name: &Option<PersonName>| Value::from(name.as_ref().map(PersonName::to_string));
     db.execute(
         "UPDATE users SET first_name = COALESCE($2, first_name), last_name = COALESCE($3, last_name), \
@@ -200,5 +209,9 @@ pub(crate) async fn refresh_token(
 }
 
 pub(crate) async fn use_refresh_token(db: &Db, hash: &str, now_ms: i64) -> Result<(), StoreError> {
-    db.execute("UPDATE refresh_tokens SET used_at = $2 WHERE hash = $1", &[hash.into(), now_ms.into()]).await
+    db.execute(
+        "UPDATE refresh_tokens SET used_at = $2 WHERE hash = $1",
+        &[hash.into(), now_ms.into()],
+    )
+    .await
 }

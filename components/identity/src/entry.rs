@@ -26,7 +26,10 @@ const MAX_TTL_SECONDS: u32 = 86_400;
 struct Identity;
 
 impl verifier::Guest for Identity {
-    async fn verify(token: String, expected: verifier::Kind) -> Result<verifier::Claims, verifier::Failure> {
+    async fn verify(
+        token: String,
+        expected: verifier::Kind,
+    ) -> Result<verifier::Claims, verifier::Failure> {
         let other = verifier::Failure::Other;
         let keys = variable("token_public_keys").await.map_err(|error| other(error.to_string()))?;
         let keys = PublicKeys::from_json(&keys).map_err(|error| other(error.to_string()))?;
@@ -52,12 +55,13 @@ impl issuer::Guest for Identity {
             .await
             .map_err(|error| issuer::Failure::Other(error.to_string()))?
             .ok_or(issuer::Failure::NotGranted)?;
-        let token = SigningKeys::from_json(&keys).and_then(|keys| keys.sign(&claims)).map_err(|error| {
-            match error {
-                TokenError::NotGranted(_) => issuer::Failure::NotGranted,
-                error => issuer::Failure::Other(error.to_string()),
-            }
-        })?;
+        let token =
+            SigningKeys::from_json(&keys).and_then(|keys| keys.sign(&claims)).map_err(|error| {
+                match error {
+                    TokenError::NotGranted(_) => issuer::Failure::NotGranted,
+                    error => issuer::Failure::Other(error.to_string()),
+                }
+            })?;
         Ok(issuer::Issued { token, token_id: claims.jti, expires_at: claims.exp })
     }
 }

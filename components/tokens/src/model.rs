@@ -21,7 +21,9 @@ impl IdeUrls {
     #[must_use]
     pub fn url(&self, vmid: Vmid, token: &str) -> String {
         match self {
-            Self::Hosted { scheme, suffix } => format!("{scheme}://dev-{vmid}.{suffix}/?token={token}"),
+            Self::Hosted { scheme, suffix } => {
+                format!("{scheme}://dev-{vmid}.{suffix}/?token={token}")
+            }
             Self::Tunnel => format!("/api/dev/{vmid}/ide?token={token}"),
         }
     }

@@ -1,4 +1,4 @@
-//! Handlers: [`ide_token`](self) for customers, [`internal`] for host-proxies.
+//! Handlers: an IDE token for customers, `internal` for host-proxies.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -83,7 +83,8 @@ async fn create_ide_token(
     }
 
     // Act.
-    let token = tokens.ide_tokens.issue(&ide, actor.user_id, actor.session_id, tokens.ide_ttl).await?;
+    let token =
+        tokens.ide_tokens.issue(&ide, actor.user_id, actor.session_id, tokens.ide_ttl).await?;
     tracing::info!(user.id = %actor.user_id, vmid = %vmid, "issued an IDE token");
 
     // Respond.

@@ -16,17 +16,24 @@ pub(crate) async fn own_ide(db: &Db, owner: UserId, vmid: Vmid) -> Result<Option
             &[vmid.get().into(), Value::text(owner)],
         )
         .await?;
-    row.map(|row| Ok(Ide { vmid, instance_id: row.parse(0)?, ide_address: row.get(1)? })).transpose()
+    row.map(|row| Ok(Ide { vmid, instance_id: row.parse(0)?, ide_address: row.get(1)? }))
+        .transpose()
 }
 
 /// Whether the login that a grant hangs on still holds.
-pub(crate) async fn login_holds(db: &Db, grant: &IdeGrant, now_ms: i64) -> Result<bool, StoreError> {
+pub(crate) async fn login_holds(
+    db: &Db,
+    grant: &IdeGrant,
+    now_ms: i64,
+) -> Result<bool, StoreError> {
     Ok(live_role(db, grant.session_id, grant.user_id, now_ms).await?.is_some())
 }
 
 /// The IDE that a grant opens, if the container still has this life and this owner.
 pub(crate) async fn granted_ide(db: &Db, grant: &IdeGrant) -> Result<Option<Ide>, StoreError> {
-    Ok(own_ide(db, grant.user_id, grant.vmid).await?.filter(|ide| ide.instance_id == grant.instance_id))
+    Ok(own_ide(db, grant.user_id, grant.vmid)
+        .await?
+        .filter(|ide| ide.instance_id == grant.instance_id))
 }
 
 /// Marks a token as used. False when it already was.
@@ -57,7 +64,8 @@ pub(crate) async fn add_session(
     expires_at_ms: i64,
 ) -> Result<(), StoreError> {
     // A token is remembered a little longer than its leeway.
-    db.execute("DELETE FROM used_tokens WHERE expires_at < $1", &[(now_ms - 60_000).into()]).await?;
+    db.execute("DELETE FROM used_tokens WHERE expires_at < $1", &[(now_ms - 60_000).into()])
+        .await?;
     db.execute("DELETE FROM ide_sessions WHERE expires_at < $1", &[now_ms.into()]).await?;
     db.execute(
         "INSERT INTO ide_sessions (hash, vmid, instance_id, user_id, session_id, created_at, expires_at) \

@@ -22,12 +22,15 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Json<T> {
     async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
         match axum::Json::from_request(request, state).await {
             Ok(axum::Json(body)) => Ok(Self(body)),
-            Err(JsonRejection::BytesRejection(rejection)) if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE => {
+            Err(JsonRejection::BytesRejection(rejection))
+                if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE =>
+            {
                 Err(ApiError::TooLarge)
             }
-            Err(JsonRejection::MissingJsonContentType(_)) => {
-                Err(ApiError::Invalid { field: None, message: "the body must be application/json".to_owned() })
-            }
+            Err(JsonRejection::MissingJsonContentType(_)) => Err(ApiError::Invalid {
+                field: None,
+                message: "the body must be application/json".to_owned(),
+            }),
             Err(rejection) => Err(ApiError::Invalid { field: None, message: describe(&rejection) }),
         }
     }

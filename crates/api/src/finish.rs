@@ -10,8 +10,8 @@ use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use http::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
-    ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_METHOD, CACHE_CONTROL, ORIGIN,
-    VARY,
+    ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_METHOD,
+    CACHE_CONTROL, ORIGIN, VARY,
 };
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 use uuid::Uuid;
@@ -55,7 +55,9 @@ async fn complete(State(settings): State<Arc<Settings>>, request: Request, next:
     let origin = request
         .headers()
         .get(ORIGIN)
-        .filter(|origin| settings.allowed_origins.iter().any(|allowed| allowed.as_bytes() == origin.as_bytes()))
+        .filter(|origin| {
+            settings.allowed_origins.iter().any(|allowed| allowed.as_bytes() == origin.as_bytes())
+        })
         .cloned();
     let preflight =
         method == Method::OPTIONS && request.headers().contains_key(ACCESS_CONTROL_REQUEST_METHOD);
@@ -92,7 +94,8 @@ async fn complete(State(settings): State<Arc<Settings>>, request: Request, next:
 /// The id that the host-proxy gave the request; a new one where there is none, or no sane one.
 fn request_id(request: &Request) -> HeaderValue {
     let given = request.headers().get(X_REQUEST_ID).filter(|id| {
-        (1..=64).contains(&id.len()) && id.as_bytes().iter().all(|b| b.is_ascii_alphanumeric() || *b == b'-')
+        (1..=64).contains(&id.len())
+            && id.as_bytes().iter().all(|b| b.is_ascii_alphanumeric() || *b == b'-')
     });
     given.cloned().unwrap_or_else(|| {
         let id = Uuid::new_v4().to_string();
@@ -133,12 +136,21 @@ mod tests {
         let router = Router::new()
             .route("/n", post(|Json(_): Json<Input>| async { "ok" }))
             .route("/things/{id}", get(|Path(_): Path<u8>| async { "ok" }))
-            .route("/bug", get(|| async { ApiError::internal("the table `users` is on fire").into_response() }));
+            .route(
+                "/bug",
+                get(|| async {
+                    ApiError::internal("the table `users` is on fire").into_response()
+                }),
+            );
         finish(router, Settings::from_allowed_origins("https://portal.example, "))
     }
 
-    async fn send(request: http::request::Builder, body: &str) -> (StatusCode, http::HeaderMap, String) {
-        let response = router().oneshot(request.body(Body::from(body.to_owned())).unwrap()).await.unwrap();
+    async fn send(
+        request: http::request::Builder,
+        body: &str,
+    ) -> (StatusCode, http::HeaderMap, String) {
+        let response =
+            router().oneshot(request.body(Body::from(body.to_owned())).unwrap()).await.unwrap();
         let (parts, body) = response.into_parts();
         let bytes = body.collect().await.unwrap().to_bytes();
         (parts.status, parts.headers, String::from_utf8(bytes.to_vec()).unwrap())
@@ -157,7 +169,10 @@ mod tests {
 
         let (status, _, body) = send(json("GET", "/n"), "").await;
         assert_eq!(status, StatusCode::METHOD_NOT_ALLOWED);
-        assert_eq!(body, r#"{"error":"this method is not allowed here","code":"method_not_allowed"}"#);
+        assert_eq!(
+            body,
+            r#"{"error":"this method is not allowed here","code":"method_not_allowed"}"#
+        );
     }
 
     #[tokio::test]
@@ -176,7 +191,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_large_body_is_refused() {
-        let (status, _, _) = send(json("POST", "/n"), &format!(r#"{{"n":"{}"}}"#, "x".repeat(MAX_BODY_BYTES))).await;
+        let (status, _, _) =
+            send(json("POST", "/n"), &format!(r#"{{"n":"{}"}}"#, "x".repeat(MAX_BODY_BYTES))).await;
         assert_eq!(status, StatusCode::PAYLOAD_TOO_LARGE);
     }
 
@@ -196,9 +212,11 @@ mod tests {
 
     #[tokio::test]
     async fn only_listed_origins_may_read_answers() {
-        for (origin, allowed) in
-            [("https://portal.example", true), ("https://portal.example.evil", false), ("null", false)]
-        {
+        for (origin, allowed) in [
+            ("https://portal.example", true),
+            ("https://portal.example.evil", false),
+            ("null", false),
+        ] {
             let (_, headers, _) = send(json("GET", "/nowhere").header("origin", origin), "").await;
             assert_eq!(headers.contains_key("access-control-allow-origin"), allowed, "{origin}");
             assert!(!headers.contains_key("access-control-allow-credentials"));
@@ -208,7 +226,8 @@ mod tests {
     #[tokio::test]
     async fn a_request_id_is_kept_when_it_is_sane() {
         for (id, kept) in [("abc-123", true), ("a b", false), ("", false)] {
-            let (_, headers, _) = send(json("GET", "/nowhere").header("x-request-id", id), "").await;
+            let (_, headers, _) =
+                send(json("GET", "/nowhere").header("x-request-id", id), "").await;
             assert_eq!(headers["x-request-id"] == id, kept, "{id:?}");
         }
     }

@@ -5,10 +5,10 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use axum::Router;
 use axum::extract::{Extension, FromRequestParts};
 use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
-use axum::Router;
 use zlh_api::ApiError;
 use zlh_ids::{SessionId, UserId};
 

@@ -67,7 +67,8 @@ impl Verifier for IdentityVerifier {
             claims.session.and_then(|session| session.parse().ok()).ok_or(AuthFailure::Rejected)?;
         let unavailable = |error: zlh_storage::StoreError| AuthFailure::Unavailable(error.into());
         let db = self.0.open().await.map_err(unavailable)?;
-        let role = live_role(&db, session_id, user_id, system_clock()).await.map_err(unavailable)?;
+        let role =
+            live_role(&db, session_id, user_id, system_clock()).await.map_err(unavailable)?;
         Ok(Actor { user_id, session_id, role: role.ok_or(AuthFailure::Rejected)? })
     }
 

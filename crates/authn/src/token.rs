@@ -18,8 +18,9 @@ pub const LEEWAY_SECONDS: i64 = 5;
 pub const MAX_TOKEN_BYTES: usize = 2048;
 
 /// DER of an Ed25519 private key up to its 32 bytes (RFC 8410 section 7).
-const PKCS8_PREFIX: [u8; 16] =
-    [0x30, 0x2e, 0x02, 0x01, 0x00, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x04, 0x22, 0x04, 0x20];
+const PKCS8_PREFIX: [u8; 16] = [
+    0x30, 0x2e, 0x02, 0x01, 0x00, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x04, 0x22, 0x04, 0x20,
+];
 
 /// What a token is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -100,7 +101,12 @@ impl Claims {
     /// # Errors
     ///
     /// [`TokenError::Random`] when the system has no random numbers to give.
-    pub fn new(kind: TokenKind, subject: &str, now: i64, ttl: Duration) -> Result<Self, TokenError> {
+    pub fn new(
+        kind: TokenKind,
+        subject: &str,
+        now: i64,
+        ttl: Duration,
+    ) -> Result<Self, TokenError> {
         Ok(Self {
             iss: ISSUER.to_owned(),
             aud: kind.audience(),
@@ -193,7 +199,8 @@ pub fn generate_key(kind: TokenKind) -> Result<GeneratedKey, TokenError> {
         usage: Some("sig".to_owned()),
         alg: Some("EdDSA".to_owned()),
     };
-    let json = |jwk: &Jwk| serde_json::to_value(jwk).map_err(|error| TokenError::Keys(error.to_string()));
+    let json =
+        |jwk: &Jwk| serde_json::to_value(jwk).map_err(|error| TokenError::Keys(error.to_string()));
     let signing = json(&jwk)?;
     jwk.d = None;
     Ok(GeneratedKey { signing, public: json(&jwk)? })
@@ -213,7 +220,8 @@ impl SigningKeys {
         let mut found = Vec::new();
         for key in keys {
             let seed = key.d.as_deref().ok_or_else(|| bad_key(&key, "has no private part"))?;
-            let seed = decode32(seed).ok_or_else(|| bad_key(&key, "has no 32-byte private part"))?;
+            let seed =
+                decode32(seed).ok_or_else(|| bad_key(&key, "has no 32-byte private part"))?;
             let der = [PKCS8_PREFIX.as_slice(), seed.as_slice()].concat();
             found.push((key.kind, key.kid, EncodingKey::from_ed_der(&der)));
         }
@@ -274,11 +282,8 @@ impl PublicKeys {
         }
         let header = jsonwebtoken::decode_header(token).map_err(|_| Rejected)?;
         let kid = header.kid.as_deref().ok_or(Rejected)?;
-        let (.., key) = self
-            .0
-            .iter()
-            .find(|(kind, id, _)| *kind == expected && id == kid)
-            .ok_or(Rejected)?;
+        let (.., key) =
+            self.0.iter().find(|(kind, id, _)| *kind == expected && id == kid).ok_or(Rejected)?;
 
         // Times and audience are checked below: the clock is a value here, and leeway applies to all three.
         let mut validation = Validation::new(Algorithm::EdDSA);
@@ -290,7 +295,8 @@ impl PublicKeys {
         let in_time = claims.exp.saturating_add(LEEWAY_SECONDS) > now
             && claims.nbf <= now.saturating_add(LEEWAY_SECONDS)
             && claims.iat <= now.saturating_add(LEEWAY_SECONDS);
-        let ours = claims.iss == ISSUER && claims.aud == expected.audience() && claims.kind == expected;
+        let ours =
+            claims.iss == ISSUER && claims.aud == expected.audience() && claims.kind == expected;
         if in_time && ours { Ok(claims) } else { Err(Rejected) }
     }
 }
@@ -319,7 +325,11 @@ fn decode32(text: &str) -> Option<[u8; 32]> {
 fn parse<T: for<'a> Deserialize<'a>>(json: &str) -> Result<T, TokenError> {
     // The position is told, the text is not: it may hold private keys.
     serde_json::from_str(json).map_err(|error| {
-        TokenError::Keys(format!("the key set is not valid at line {} column {}", error.line(), error.column()))
+        TokenError::Keys(format!(
+            "the key set is not valid at line {} column {}",
+            error.line(),
+            error.column()
+        ))
     })
 }
 

@@ -33,7 +33,10 @@ pub enum StoreError {
 }
 
 impl StoreError {
-    pub(crate) fn database(statement: &str, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+    pub(crate) fn database(
+        statement: &str,
+        source: impl Into<Box<dyn StdError + Send + Sync>>,
+    ) -> Self {
         Self::Database { statement: statement.chars().take(80).collect(), source: source.into() }
     }
 }

@@ -42,7 +42,9 @@ impl Database {
         let db = Db { connection: self.connect().await? };
         // A host sets no pragma. WAL is a property of the file and set by the migrations. A writer waits for
         // as long as a request may take less a little, for SQLite does not queue writers in order.
-        for pragma in ["PRAGMA busy_timeout = 20000", "PRAGMA foreign_keys = ON", "PRAGMA synchronous = FULL"] {
+        for pragma in
+            ["PRAGMA busy_timeout = 20000", "PRAGMA foreign_keys = ON", "PRAGMA synchronous = FULL"]
+        {
             db.query(pragma, &[]).await?;
         }
         Ok(db)

@@ -34,10 +34,11 @@ pub async fn migrate(database: &Database, now_ms: i64) -> Result<Migrated, Store
         &[],
     )
     .await?;
-    let found = match tx.query_one("SELECT COALESCE(MAX(version), 0) FROM schema_migrations", &[]).await? {
-        Some(row) => row.get(0)?,
-        None => 0,
-    };
+    let found =
+        match tx.query_one("SELECT COALESCE(MAX(version), 0) FROM schema_migrations", &[]).await? {
+            Some(row) => row.get(0)?,
+            None => 0,
+        };
     let known = MIGRATIONS.last().map_or(0, |(version, ..)| *version);
     if found > known {
         return Err(StoreError::TooNew { found, known });
@@ -83,18 +84,27 @@ mod tests {
         let database = Database::in_memory().unwrap();
         migrate(&database, 1).await.unwrap();
         let db = database.open().await.unwrap();
-        db.execute("INSERT INTO schema_migrations VALUES (9999, 'from the future', 1)", &[]).await.unwrap();
+        db.execute("INSERT INTO schema_migrations VALUES (9999, 'from the future', 1)", &[])
+            .await
+            .unwrap();
 
         let error = migrate(&database, 2).await.unwrap_err();
 
-        assert_eq!(error.to_string(), "the database is at version 9999, this program knows up to 4");
+        assert_eq!(
+            error.to_string(),
+            "the database is at version 9999, this program knows up to 4"
+        );
     }
 
     #[tokio::test]
     async fn parameters_are_counted_not_named() {
         let db = Database::in_memory().unwrap().open().await.unwrap();
 
-        let row = db.query_one("SELECT $2, $1, $2", &["first".into(), "second".into()]).await.unwrap().unwrap();
+        let row = db
+            .query_one("SELECT $2, $1, $2", &["first".into(), "second".into()])
+            .await
+            .unwrap()
+            .unwrap();
 
         let columns = [row.get(0), row.get(1), row.get(2)].map(Result::<String, _>::unwrap);
         assert_eq!(columns, ["second", "first", "second"]);

@@ -30,7 +30,10 @@ impl Database {
         Ok(Self { uri, _keep: Arc::new(Mutex::new(keep)) })
     }
 
-    #[expect(clippy::unused_async, reason = "the same signature as in a component, where opening waits")]
+    #[expect(
+        clippy::unused_async,
+        reason = "the same signature as in a component, where opening waits"
+    )]
     pub(crate) async fn connect(&self) -> Result<Connection, StoreError> {
         open(&self.uri).map(|connection| Connection(Mutex::new(connection)))
     }
@@ -42,7 +45,10 @@ fn open(uri: &str) -> Result<Sqlite, StoreError> {
 }
 
 impl Connection {
-    #[expect(clippy::unused_async, reason = "the same signature as in a component, where a query waits")]
+    #[expect(
+        clippy::unused_async,
+        reason = "the same signature as in a component, where a query waits"
+    )]
     pub(crate) async fn query(&self, sql: &str, params: &[Value]) -> Result<Vec<Row>, StoreError> {
         let connection = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         rows(&connection, sql, params).map_err(|error| StoreError::database(sql, error))

@@ -24,7 +24,8 @@ impl Database {
 impl Connection {
     pub(crate) async fn query(&self, sql: &str, params: &[Value]) -> Result<Vec<Row>, StoreError> {
         let params: Vec<_> = params.iter().cloned().map(into_spin).collect();
-        let rows = SendWrapper::new(async { self.0.execute(sql, params).await?.collect().await }).await;
+        let rows =
+            SendWrapper::new(async { self.0.execute(sql, params).await?.collect().await }).await;
         rows.map_err(|error| StoreError::database(sql, error))?
             .into_iter()
             .map(|row| row.values.into_iter().map(from_spin).collect::<Option<_>>().map(Row))

@@ -52,7 +52,8 @@ impl Routes {
     pub(crate) fn find(&self, path: &str) -> Option<Matched<'_>> {
         // routefinder's own choice depends on the order of insertion: two segments of fixed text are equal
         // to it, so its routes have no total order.
-        let found = self.0.match_iter(path).min_by_key(|found| specificity(&found.handler().route))?;
+        let found =
+            self.0.match_iter(path).min_by_key(|found| specificity(&found.handler().route))?;
         let captures = found.captures();
         // A trailing slash belongs to the path info, and routefinder drops it.
         let path_info = captures.wildcard().map_or_else(String::new, |rest| {
@@ -194,7 +195,9 @@ mod tests {
     #[test]
     fn a_wildcard_never_hides_what_was_inserted_around_it() {
         let mut all = vec![("/internal/...", "wildcard"), ("/internal/users", "exact")];
-        all.extend(["/a/b", "/c/d", "/.e/f.g", "/h/:i/j", "/k/...", "/l"].map(|route| (route, "other")));
+        all.extend(
+            ["/a/b", "/c/d", "/.e/f.g", "/h/:i/j", "/k/...", "/l"].map(|route| (route, "other")),
+        );
         for turn in 0..all.len() {
             all.rotate_left(1);
             let routes = routes(&all).unwrap();

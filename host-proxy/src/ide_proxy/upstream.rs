@@ -268,7 +268,10 @@ mod tests {
 
             let crossed = Target::Unix(link.join("ide.sock")).connect().await;
 
-            assert_eq!(crossed.err().map(|error| error.kind()), Some(io::ErrorKind::PermissionDenied));
+            assert_eq!(
+                crossed.err().map(|error| error.kind()),
+                Some(io::ErrorKind::PermissionDenied)
+            );
         }
     }
 

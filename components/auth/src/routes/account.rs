@@ -10,8 +10,8 @@ use zlh_api::{ApiError, Json};
 use zlh_authn::{Actor, Role};
 use zlh_guest::rfc3339;
 use zlh_ids::UserId;
-use zlh_storage::audit::{self, Act};
 use zlh_storage::Db;
+use zlh_storage::audit::{self, Act};
 
 use super::session::{LoggedIn, start_session};
 use super::{Auth, unavailable};
@@ -192,7 +192,8 @@ fn parse_names(
 ) -> Result<Names, ApiError> {
     let parse = |field, name: Option<String>| {
         name.map(|name| {
-            PersonName::parse(&name).ok_or_else(|| ApiError::field(field, "a name has 1 to 100 characters"))
+            PersonName::parse(&name)
+                .ok_or_else(|| ApiError::field(field, "a name has 1 to 100 characters"))
         })
         .transpose()
     };

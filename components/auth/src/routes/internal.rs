@@ -28,12 +28,16 @@ async fn create_user(
         username: parse_username(&body.username)?,
         password: parse_password(body.password)?,
         names: Names::default(),
-        role: body.role.parse().map_err(|_| ApiError::field("role", "a role is `user` or `admin`"))?,
+        role: body
+            .role
+            .parse()
+            .map_err(|_| ApiError::field("role", "a role is `user` or `admin`"))?,
     };
     let password_hash = password::hash(&registration.password).map_err(ApiError::internal)?;
     let tx = auth.database.open().await.map_err(unavailable)?.begin().await.map_err(unavailable)?;
     let user_id =
-        add_user(&tx, &registration, &password_hash, Some(&host_proxy.name), (auth.clock)()).await?;
+        add_user(&tx, &registration, &password_hash, Some(&host_proxy.name), (auth.clock)())
+            .await?;
     tx.commit().await.map_err(unavailable)?;
 
     Ok((StatusCode::CREATED, Json(CreatedUser { user_id })))

@@ -60,11 +60,17 @@ struct LoggedOut {
 }
 
 /// Starts a session.
-async fn login(State(auth): State<Auth>, Json(body): Json<Login>) -> Result<Json<LoggedIn>, ApiError> {
+async fn login(
+    State(auth): State<Auth>,
+    Json(body): Json<Login>,
+) -> Result<Json<LoggedIn>, ApiError> {
     // Parse.
     for (field, text) in [("identifier", &body.identifier), ("password", &body.password)] {
         if text.is_empty() || text.chars().count() > MAX_INPUT_CHARS {
-            return Err(ApiError::field(field, format!("this has 1 to {MAX_INPUT_CHARS} characters")));
+            return Err(ApiError::field(
+                field,
+                format!("this has 1 to {MAX_INPUT_CHARS} characters"),
+            ));
         }
     }
 
@@ -86,7 +92,10 @@ async fn login(State(auth): State<Auth>, Json(body): Json<Login>) -> Result<Json
 }
 
 /// Exchanges a refresh token for the next pair. A token that was exchanged before ends the session.
-async fn refresh(State(auth): State<Auth>, Json(body): Json<Refresh>) -> Result<Json<LoggedIn>, ApiError> {
+async fn refresh(
+    State(auth): State<Auth>,
+    Json(body): Json<Refresh>,
+) -> Result<Json<LoggedIn>, ApiError> {
     let now_ms = (auth.clock)();
     let hash = hash_secret(&body.refresh_token);
     // The write lock comes first: of two that bring the same token at once, one finds it used.
@@ -101,7 +110,8 @@ async fn refresh(State(auth): State<Auth>, Json(body): Json<Refresh>) -> Result<
     }
     store::use_refresh_token(&tx, &hash, now_ms).await.map_err(unavailable)?;
     let refresh_token =
-        add_refresh_token(&auth, &tx, token.session_id, now_ms, token.session_expires_at_ms).await?;
+        add_refresh_token(&auth, &tx, token.session_id, now_ms, token.session_expires_at_ms)
+            .await?;
     let token = auth.access_tokens.issue(token.user_id, token.session_id, auth.access_ttl).await?;
     tx.commit().await.map_err(unavailable)?;
 

@@ -14,7 +14,12 @@ struct PlainTokens;
 
 #[async_trait]
 impl AccessTokens for PlainTokens {
-    async fn issue(&self, user: UserId, session: SessionId, _: Duration) -> Result<String, ApiError> {
+    async fn issue(
+        &self,
+        user: UserId,
+        session: SessionId,
+        _: Duration,
+    ) -> Result<String, ApiError> {
         Ok(access_token(user, session))
     }
 }
@@ -38,7 +43,13 @@ impl Api {
         Self { database, now_ms: NOW_MS + 15 * 86_400_000, clock: || NOW_MS + 15 * 86_400_000 }
     }
 
-    async fn call(&self, method: &str, path: &str, token: &str, body: Value) -> (StatusCode, Value) {
+    async fn call(
+        &self,
+        method: &str,
+        path: &str,
+        token: &str,
+        body: Value,
+    ) -> (StatusCode, Value) {
         let auth = Auth {
             database: self.database.clone(),
             access_tokens: Arc::new(PlainTokens),
@@ -48,7 +59,8 @@ impl Api {
             clock: self.clock,
         };
         let verifier = TestVerifier { database: self.database.clone(), now_ms: self.now_ms };
-        let router = zlh_api::finish(with_verifier(router(auth), verifier), zlh_api::Settings::default());
+        let router =
+            zlh_api::finish(with_verifier(router(auth), verifier), zlh_api::Settings::default());
         let request = Request::builder()
             .method(method)
             .uri(path)
@@ -102,7 +114,11 @@ async fn an_address_or_name_is_taken_whatever_its_case() {
 
     for (email, name) in [("ANN@example.com", "other"), ("other@example.com", "ANN")] {
         let body = json!({ "email": email, "username": name, "password": "correct horse" });
-        assert_eq!(api.post("/api/auth/register", body).await.0, StatusCode::CONFLICT, "{email} {name}");
+        assert_eq!(
+            api.post("/api/auth/register", body).await.0,
+            StatusCode::CONFLICT,
+            "{email} {name}"
+        );
     }
 }
 
@@ -121,7 +137,9 @@ async fn nobody_registers_as_admin() {
 async fn a_bad_field_is_named() {
     let api = Api::new().await;
     let good = json!({ "email": "e@example.com", "username": "eve", "password": "correct horse" });
-    for (field, value) in [("email", "nowhere"), ("username", "e v e"), ("password", "short"), ("firstName", "")] {
+    for (field, value) in
+        [("email", "nowhere"), ("username", "e v e"), ("password", "short"), ("firstName", "")]
+    {
         let mut body = good.clone();
         body[field] = json!(value);
         let (status, answer) = api.post("/api/auth/register", body).await;
@@ -138,8 +156,12 @@ async fn a_login_takes_address_or_name_and_does_not_say_which_part_was_wrong() {
         let body = json!({ "identifier": identifier, "password": "correct horse" });
         assert_eq!(api.post("/api/auth/login", body).await.0, StatusCode::OK, "{identifier}");
     }
-    let wrong = api.post("/api/auth/login", json!({ "identifier": "ann", "password": "wrong horse" })).await;
-    let unknown = api.post("/api/auth/login", json!({ "identifier": "bob", "password": "wrong horse" })).await;
+    let wrong = api
+        .post("/api/auth/login", json!({ "identifier": "ann", "password": "wrong horse" }))
+        .await;
+    let unknown = api
+        .post("/api/auth/login", json!({ "identifier": "bob", "password": "wrong horse" }))
+        .await;
     assert_eq!(wrong, unknown);
     assert_eq!(wrong.0, StatusCode::UNAUTHORIZED);
 }
@@ -155,9 +177,17 @@ async fn a_refresh_token_works_once_and_its_second_use_ends_the_session() {
     let (replayed, _) = api.refresh(&first["refreshToken"]).await;
 
     assert_eq!(replayed, StatusCode::UNAUTHORIZED);
-    assert_eq!(api.refresh(&third["refreshToken"]).await.0, StatusCode::UNAUTHORIZED, "the newest is dead too");
+    assert_eq!(
+        api.refresh(&third["refreshToken"]).await.0,
+        StatusCode::UNAUTHORIZED,
+        "the newest is dead too"
+    );
     for pair in [&first, &second, &third] {
-        assert_eq!(api.me(&pair["token"]).await.0, StatusCode::UNAUTHORIZED, "and so are access tokens");
+        assert_eq!(
+            api.me(&pair["token"]).await.0,
+            StatusCode::UNAUTHORIZED,
+            "and so are access tokens"
+        );
     }
 }
 
@@ -175,10 +205,12 @@ async fn an_unused_refresh_token_expires() {
 async fn logout_ends_this_session_and_no_other() {
     let api = Api::new().await;
     let (_, here) = api.register("ann").await;
-    let (_, there) =
-        api.post("/api/auth/login", json!({ "identifier": "ann", "password": "correct horse" })).await;
+    let (_, there) = api
+        .post("/api/auth/login", json!({ "identifier": "ann", "password": "correct horse" }))
+        .await;
 
-    let (status, _) = api.call("POST", "/api/auth/logout", here["token"].as_str().unwrap(), json!({})).await;
+    let (status, _) =
+        api.call("POST", "/api/auth/logout", here["token"].as_str().unwrap(), json!({})).await;
 
     assert_eq!(status, StatusCode::OK);
     assert_eq!(api.me(&here["token"]).await.0, StatusCode::UNAUTHORIZED);
@@ -191,11 +223,15 @@ async fn names_that_are_not_given_are_kept() {
     let api = Api::new().await;
     let (_, made) = api.register("ann").await;
     let token = made["token"].as_str().unwrap();
-    api.call("PATCH", "/api/auth/me", token, json!({ "firstName": "Ann", "lastName": "Onym" })).await;
+    api.call("PATCH", "/api/auth/me", token, json!({ "firstName": "Ann", "lastName": "Onym" }))
+        .await;
 
     let (_, me) = api.call("PATCH", "/api/auth/me", token, json!({ "lastName": "Other" })).await;
 
-    assert_eq!((&me["user"]["firstName"], &me["user"]["lastName"]), (&json!("Ann"), &json!("Other")));
+    assert_eq!(
+        (&me["user"]["firstName"], &me["user"]["lastName"]),
+        (&json!("Ann"), &json!("Other"))
+    );
 }
 
 #[tokio::test]
@@ -212,7 +248,8 @@ async fn only_a_host_proxy_makes_admins() {
     assert_eq!(refused, StatusCode::UNAUTHORIZED);
     assert_eq!(status, StatusCode::CREATED);
     assert_eq!(again, StatusCode::CONFLICT);
-    let (_, login) =
-        api.post("/api/auth/login", json!({ "identifier": "root", "password": "correct horse" })).await;
+    let (_, login) = api
+        .post("/api/auth/login", json!({ "identifier": "root", "password": "correct horse" }))
+        .await;
     assert_eq!(api.me(&login["token"]).await.1["user"]["role"], "admin");
 }

@@ -34,11 +34,13 @@ async fn open_ide(
 ) -> Result<Json<OpenedIde>, ApiError> {
     let now_ms = (tokens.clock)();
     let token = token_for(&tokens, body.vmid, &body.token).await?;
-    let tx = tokens.database.open().await.map_err(unavailable)?.begin().await.map_err(unavailable)?;
+    let tx =
+        tokens.database.open().await.map_err(unavailable)?.begin().await.map_err(unavailable)?;
     if !store::use_up(&tx, &token).await.map_err(unavailable)? {
         return Err(ApiError::Unauthenticated);
     }
-    let expires_at_ms = now_ms.saturating_add(i64::try_from(tokens.session_ttl.as_millis()).unwrap_or(i64::MAX));
+    let expires_at_ms =
+        now_ms.saturating_add(i64::try_from(tokens.session_ttl.as_millis()).unwrap_or(i64::MAX));
     let access = access(&tx, grant(&token), now_ms, expires_at_ms).await?;
     let session = random_base64::<32>().map_err(ApiError::internal)?;
     store::add_session(&tx, &hash_secret(&session), &grant(&token), now_ms, expires_at_ms)
@@ -59,10 +61,12 @@ async fn check_ide(
     let now_ms = (tokens.clock)();
     let db = tokens.database.open().await.map_err(unavailable)?;
     let (grant, expires_at_ms) = match body.credential {
-        IdeCredential::Session(secret) => store::session(&db, &hash_secret(&secret), body.vmid, now_ms)
-            .await
-            .map_err(unavailable)?
-            .ok_or(ApiError::Unauthenticated)?,
+        IdeCredential::Session(secret) => {
+            store::session(&db, &hash_secret(&secret), body.vmid, now_ms)
+                .await
+                .map_err(unavailable)?
+                .ok_or(ApiError::Unauthenticated)?
+        }
         IdeCredential::Token(token) => {
             let token = token_for(&tokens, body.vmid, &token).await?;
             if store::is_used(&db, &token).await.map_err(unavailable)? {
@@ -111,7 +115,12 @@ fn grant(token: &IdeToken) -> IdeGrant {
     }
 }
 
-async fn access(db: &Db, grant: IdeGrant, now_ms: i64, expires_at_ms: i64) -> Result<IdeAccess, ApiError> {
+async fn access(
+    db: &Db,
+    grant: IdeGrant,
+    now_ms: i64,
+    expires_at_ms: i64,
+) -> Result<IdeAccess, ApiError> {
     if !store::login_holds(db, &grant, now_ms).await.map_err(unavailable)? {
         return Err(ApiError::Unauthenticated);
     }

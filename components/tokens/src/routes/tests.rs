@@ -17,7 +17,13 @@ struct PlainTokens;
 
 #[async_trait]
 impl IdeTokens for PlainTokens {
-    async fn issue(&self, ide: &Ide, user: UserId, session: SessionId, _: Duration) -> Result<String, ApiError> {
+    async fn issue(
+        &self,
+        ide: &Ide,
+        user: UserId,
+        session: SessionId,
+        _: Duration,
+    ) -> Result<String, ApiError> {
         Ok(format!("ide.{}.{}.{user}.{session}", ide.vmid, ide.instance_id))
     }
 
@@ -106,7 +112,8 @@ impl Api {
             clock: || NOW_MS,
         };
         let verifier = TestVerifier { database: self.database.clone(), now_ms: NOW_MS };
-        let router = zlh_api::finish(with_verifier(router(tokens), verifier), zlh_api::Settings::default());
+        let router =
+            zlh_api::finish(with_verifier(router(tokens), verifier), zlh_api::Settings::default());
         let request = Request::post(path)
             .header("content-type", "application/json")
             .header("authorization", format!("Bearer {token}"))
@@ -159,7 +166,11 @@ async fn what_is_not_ones_own_dev_container_does_not_exist() {
     for vmid in ["6001", "5001", "6002", "6003", "6999"] {
         let (status, body) = api.ide_token(&ann, vmid).await;
         assert_eq!(status, StatusCode::NOT_FOUND, "{vmid}");
-        assert_eq!(body, json!({ "error": "dev container not found", "code": "not_found" }), "{vmid}");
+        assert_eq!(
+            body,
+            json!({ "error": "dev container not found", "code": "not_found" }),
+            "{vmid}"
+        );
     }
     for vmid in ["06001", "+6001", "x"] {
         assert_eq!(api.ide_token(&bob, vmid).await.0, StatusCode::NOT_FOUND, "{vmid}");
@@ -182,7 +193,11 @@ async fn a_token_is_exchanged_once_and_works_no_other_way_after_that() {
     api.instance(6001, &ann, "dev", ADDRESS).await;
     let (_, made) = api.ide_token(&ann, "6001").await;
     let by_token = json!({ "vmid": 6001, "credential": { "token": made["token"] } });
-    assert_eq!(api.internal("check", by_token.clone()).await.0, StatusCode::OK, "not used up by a check");
+    assert_eq!(
+        api.internal("check", by_token.clone()).await.0,
+        StatusCode::OK,
+        "not used up by a check"
+    );
 
     let open = json!({ "vmid": 6001, "token": made["token"] });
     let (status, opened) = api.internal("open", open.clone()).await;
@@ -237,7 +252,8 @@ async fn an_open_ide_ends_with_everything_it_hangs_on() {
         api.user("bob").await;
         api.instance(6001, &ann, "dev", ADDRESS).await;
         let (_, made) = api.ide_token(&ann, "6001").await;
-        let (_, opened) = api.internal("open", json!({ "vmid": 6001, "token": made["token"] })).await;
+        let (_, opened) =
+            api.internal("open", json!({ "vmid": 6001, "token": made["token"] })).await;
         let access = &opened["access"];
         let grant = json!({ "vmid": 6001, "instanceId": access["instanceId"], "userId": access["userId"],
             "sessionId": access["sessionId"] });

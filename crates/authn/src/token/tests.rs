@@ -77,8 +77,12 @@ fn the_algorithm_is_ours_to_choose() {
     let secret = URL_SAFE_NO_PAD.decode(keys.jwks[0]["x"].as_str().unwrap()).unwrap();
     let mut header = Header::new(Algorithm::HS256);
     header.kid = Some(kid.to_owned());
-    let token =
-        jsonwebtoken::encode(&header, &claims(TokenKind::Access), &EncodingKey::from_secret(&secret)).unwrap();
+    let token = jsonwebtoken::encode(
+        &header,
+        &claims(TokenKind::Access),
+        &EncodingKey::from_secret(&secret),
+    )
+    .unwrap();
     assert_eq!(keys.public.verify(&token, TokenKind::Access, NOW), Err(Rejected));
 }
 
@@ -97,7 +101,9 @@ fn other_issuers_audiences_and_shapes_are_refused() {
     }
 
     let token = keys.signing.sign(&good).unwrap();
-    for shape in [String::new(), "a.b".into(), format!("{token}.x"), format!(" {token}"), "x".repeat(5000)] {
+    for shape in
+        [String::new(), "a.b".into(), format!("{token}.x"), format!(" {token}"), "x".repeat(5000)]
+    {
         assert_eq!(keys.public.verify(&shape, TokenKind::Access, NOW), Err(Rejected), "{shape:?}");
     }
 }
@@ -117,9 +123,14 @@ fn a_bad_key_set_is_named_without_its_secrets() {
     let mut short = generate_key(TokenKind::Access).unwrap();
     short.public["x"] = json!("AAAA");
     let kid = short.public["kid"].as_str().unwrap().to_owned();
-    let error = PublicKeys::from_json(&json!({ "keys": [short.public] }).to_string()).err().unwrap();
+    let error =
+        PublicKeys::from_json(&json!({ "keys": [short.public] }).to_string()).err().unwrap();
     assert_eq!(error.to_string(), format!("key `{kid}` is not an Ed25519 key"));
 
-    let leaked = PublicKeys::from_json(&json!({ "keys": [short.signing] }).to_string()).err().unwrap();
-    assert_eq!(leaked.to_string(), format!("key `{kid}` has a private part, which does not belong here"));
+    let leaked =
+        PublicKeys::from_json(&json!({ "keys": [short.signing] }).to_string()).err().unwrap();
+    assert_eq!(
+        leaked.to_string(),
+        format!("key `{kid}` has a private part, which does not belong here")
+    );
 }

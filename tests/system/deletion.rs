@@ -1,0 +1,62 @@
+//! What is deleted is gone.
+
+use std::time::Duration;
+
+use serde_json::json;
+use system_tests::Stack;
+
+#[tokio::test]
+async fn nothing_of_a_deleted_container_is_left() {
+    let stack = Stack::start().await;
+    let session = stack.api().register("ann").await;
+    let vmid = session.create_dev(true).await;
+    let (token, _) = session.ide_token(vmid).await;
+    let cookie = stack.ide_cookie(vmid, &token).await;
+    let (unused, _) = session.ide_token(vmid).await;
+    let mut socket = stack.ide_websocket(vmid, &[("cookie", &cookie)]).await.expect("a WebSocket");
+    assert!(!stack.processes(vmid).is_empty());
+
+    session.delete(vmid).await;
+
+    assert_eq!(stack.processes(vmid), []);
+    assert!(!stack.container(vmid).exists());
+    assert!(socket.closes_within(Duration::from_secs(5)).await);
+    assert_eq!(session.get("/api/instances").await.expect(200).json()["rows"], json!([]));
+    assert_eq!(session.get(&format!("/api/instances/{vmid}")).await.status, 404);
+    assert_eq!(session.post(&format!("/api/dev/{vmid}/ide-token")).await.status, 404);
+
+    // What opened it opens nothing, and another container least of all.
+    let other = session.create_dev(true).await;
+    for (vmid, what) in [(vmid, "the old one"), (other, "the new one")] {
+        for reply in [
+            stack.ide(vmid, "/", &[("cookie", &cookie)]).await,
+            stack.ide(vmid, &format!("/?token={unused}"), &[]).await,
+        ] {
+            assert!(
+                reply.status == 401 || reply.status == 404,
+                "{what}: {} {}",
+                reply.status,
+                reply.text()
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn down_leaves_no_process_and_keeps_the_data() {
+    let mut stack = Stack::start().await;
+    let session = stack.api().register("ann").await;
+    let vmid = session.create_dev(true).await;
+    std::fs::write(stack.workspace(vmid).join("kept.txt"), "kept").unwrap();
+
+    // zlh may be stopped without its containers; `down` stops those.
+    assert!(stack.terminate().await.iter().all(std::process::ExitStatus::success));
+    assert_eq!(stack.code_servers(vmid).len(), 1);
+    stack.down().await;
+    assert_eq!(stack.processes(vmid), []);
+
+    stack.restart().await;
+    session.ready(vmid).await;
+    assert_eq!(std::fs::read_to_string(stack.workspace(vmid).join("kept.txt")).unwrap(), "kept");
+    assert_eq!(stack.code_servers(vmid).len(), 1);
+}

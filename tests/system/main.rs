@@ -1,0 +1,18 @@
+//! Journeys through the whole system as it is run: `zlh up`, real agents, real code-server.
+
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test that cannot go on panics and says why"
+)]
+
+mod artifacts;
+mod crashes;
+mod deletion;
+mod edge;
+mod ide_access;
+mod journey;
+mod logins;
+mod settings;
