@@ -203,8 +203,8 @@ impl Peer {
         Self { stream: listener.accept().await.unwrap().0, unread: Vec::new() }
     }
 
-    pub(crate) async fn send(&mut self, text: &str) {
-        self.stream.write_all(text.as_bytes()).await.unwrap();
+    pub(crate) async fn send(&mut self, bytes: impl AsRef<[u8]>) {
+        self.stream.write_all(bytes.as_ref()).await.unwrap();
     }
 
     /// The next head, without what comes after it.
