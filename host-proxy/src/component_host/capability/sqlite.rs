@@ -1,6 +1,9 @@
 //! `spin:sqlite`: each `open` is a connection of its own, so that a transaction belongs to its handle.
 //!
-//! SQLite blocks, so every call runs on a blocking thread, and statements of one handle run one at a time.
+//! SQLite blocks, so statements run on a blocking thread, those of one handle one at a time. Short queries
+//! are the exception: in write-ahead mode a reader waits for nobody, and reading a few rows takes less than
+//! handing them to another thread. One that turns out to be long is interrupted, and begun anew over there.
+//!
 //! Rows of a query are streamed as the guest reads them; a statement that writes has finished, and its
 //! effect is there, before the call returns.
 
@@ -65,9 +68,50 @@ impl Drop for Guest {
 #[derive(Clone)]
 #[expect(unreachable_pub, reason = "the generated bindings re-export it as `pub`")]
 pub struct Connection {
-    lease: Arc<Mutex<Lease>>,
+    session: Arc<Mutex<Session>>,
     counters: Arc<Counters>,
     _counted: Arc<()>,
+}
+
+/// What a handle has of the pool.
+struct Session {
+    pool: Arc<Pool>,
+    stopped: Arc<AtomicBool>,
+    /// Kept from the first statement on that is not a short query: settings and transactions are in it.
+    lease: Option<Lease>,
+}
+
+impl Session {
+    /// Runs a short query on this thread. `None` when it must run on a blocking one.
+    fn peek(&mut self, sql: &str, parameters: &[Value]) -> Option<Result<Started, Error>> {
+        if !statement::is_query(sql) {
+            return None;
+        }
+        let kept = self.lease.take();
+        let keep = kept.is_some();
+        let lease = kept.or_else(|| Lease::take_idle(&self.pool, &self.stopped))?;
+        let result = lease.briefly(|connection| statement::run_brief(connection, sql, parameters));
+        if keep {
+            self.lease = Some(lease);
+        } else {
+            lease.give_back_unchanged();
+        }
+        match result? {
+            Ok(None) => None,
+            Ok(Some((columns, rows))) => Some(Ok(Started::complete(columns, rows))),
+            Err(reason) if is_interrupt(&reason) => None,
+            Err(reason) => Some(Err(error(reason))),
+        }
+    }
+
+    /// The handle's own connection; blocks.
+    fn lease(&mut self) -> Result<&rusqlite::Connection, Error> {
+        if self.lease.is_none() {
+            let lease = Lease::take(Arc::clone(&self.pool), Arc::clone(&self.stopped));
+            self.lease = Some(lease.map_err(error)?);
+        }
+        self.lease.as_ref().and_then(Lease::connection).ok_or(Error::InvalidConnection)
+    }
 }
 
 /// What the most recently completed statement left; a pooled connection would report another handle's.
@@ -80,22 +124,43 @@ struct Counters {
 /// A statement that has returned its columns.
 struct Started {
     columns: Vec<String>,
-    rows: mpsc::Receiver<Vec<RowResult>>,
-    done: tokio::task::JoinHandle<Result<(), Error>>,
+    rows: Rows,
+    done: Done,
+}
+
+/// The rows of a statement.
+enum Rows {
+    All(Vec<RowResult>),
+    Coming(mpsc::Receiver<Vec<RowResult>>),
+}
+
+/// How a statement ends.
+enum Done {
+    Well,
+    Running(tokio::task::JoinHandle<Result<(), Error>>),
+}
+
+impl Started {
+    fn complete(columns: Vec<String>, rows: Vec<RowResult>) -> Self {
+        Self { columns, rows: Rows::All(rows), done: Done::Well }
+    }
 }
 
 impl Connection {
     async fn start(self, sql: String, parameters: Vec<Value>) -> Result<Result<Started, Error>> {
-        let lease = Arc::clone(&self.lease).lock_owned().await;
+        let mut session = Arc::clone(&self.session).lock_owned().await;
+        if let Some(started) = session.peek(&sql, &parameters) {
+            return Ok(started);
+        }
         let (columns_sender, columns) = oneshot::channel();
         let (rows_sender, rows) = mpsc::channel(QUEUED_BATCHES);
         let done = tokio::task::spawn_blocking(move || {
-            let connection = lease.connection().ok_or(Error::InvalidConnection)?;
+            let connection = session.lease()?;
             let before = connection.total_changes();
             let result = statement::run(
                 connection,
                 &sql,
-                parameters,
+                &parameters,
                 |columns| drop(columns_sender.send(columns)),
                 |batch| rows_sender.blocking_send(batch).is_ok(),
                 |wrote| self.counters.record(connection, wrote, before),
@@ -103,7 +168,9 @@ impl Connection {
             result.map_err(error)
         });
         match columns.await {
-            Ok(columns) => Ok(Ok(Started { columns, rows, done })),
+            Ok(columns) => {
+                Ok(Ok(Started { columns, rows: Rows::Coming(rows), done: Done::Running(done) }))
+            }
             Err(_) => Ok(Err(done.await?.err().unwrap_or(Error::InvalidConnection))),
         }
     }
@@ -120,6 +187,10 @@ impl Counters {
     }
 }
 
+fn is_interrupt(error: &rusqlite::Error) -> bool {
+    error.sqlite_error_code() == Some(rusqlite::ErrorCode::OperationInterrupted)
+}
+
 fn error(error: rusqlite::Error) -> Error {
     match error.sqlite_error_code() {
         Some(rusqlite::ErrorCode::DiskFull) => Error::DatabaseFull,
@@ -134,25 +205,28 @@ pub(crate) struct View<'a> {
 }
 
 impl View<'_> {
-    /// Checks the grant, and returns what opens the handle on a blocking thread.
-    fn opener(
-        &self,
-        label: &str,
-    ) -> Result<impl FnOnce() -> Result<Connection, Error> + Send + use<>, Error> {
+    /// A handle, if the component is granted the database. SQLite opens nothing before the first statement.
+    fn open(&mut self, label: &str) -> Result<Result<Resource<Connection>, Error>> {
         if !self.guest.access.granted.contains(label) {
-            return Err(Error::AccessDenied);
+            return Ok(Err(Error::AccessDenied));
         }
-        let pool = self.guest.access.databases.get(label).ok_or(Error::NoSuchDatabase)?;
+        let Some(pool) = self.guest.access.databases.get(label) else {
+            return Ok(Err(Error::NoSuchDatabase));
+        };
         if Arc::strong_count(&self.guest.handles) > MAX_HANDLES {
-            return Err(Error::Io(format!("more than {MAX_HANDLES} connections are open")));
+            return Ok(Err(Error::Io(format!("more than {MAX_HANDLES} connections are open"))));
         }
-        let (pool, stopped) = (Arc::clone(pool), Arc::clone(&self.guest.stopped));
-        let counted = Arc::clone(&self.guest.handles);
-        Ok(move || {
-            let lease = Lease::take(pool, stopped).map_err(error)?;
-            let lease = Arc::new(Mutex::new(lease));
-            Ok(Connection { lease, counters: Arc::default(), _counted: counted })
-        })
+        let session = Session {
+            pool: Arc::clone(pool),
+            stopped: Arc::clone(&self.guest.stopped),
+            lease: None,
+        };
+        let connection = Connection {
+            session: Arc::new(Mutex::new(session)),
+            counters: Arc::default(),
+            _counted: Arc::clone(&self.guest.handles),
+        };
+        Ok(Ok(self.table.push(connection)?))
     }
 
     fn connection(&self, connection: &Resource<Connection>) -> Result<Connection> {
@@ -177,14 +251,7 @@ impl Host for View<'_> {}
 
 impl HostConnection for View<'_> {
     async fn open(&mut self, database: String) -> Result<Result<Resource<Connection>, Error>> {
-        let open = match self.opener(&database) {
-            Ok(open) => open,
-            Err(error) => return Ok(Err(error)),
-        };
-        match tokio::task::spawn_blocking(open).await? {
-            Ok(connection) => Ok(Ok(self.table.push(connection)?)),
-            Err(error) => Ok(Err(error)),
-        }
+        self.open(&database)
     }
 
     async fn execute(
@@ -193,19 +260,21 @@ impl HostConnection for View<'_> {
         sql: String,
         parameters: Vec<Value>,
     ) -> Result<Result<QueryResult, Error>> {
-        let mut started = match self.connection(&connection)?.start(sql, parameters).await? {
+        let started = match self.connection(&connection)?.start(sql, parameters).await? {
             Ok(started) => started,
             Err(error) => return Ok(Err(error)),
         };
-        let (mut rows, mut size) = (Vec::new(), 0);
-        while let Some(batch) = started.rows.recv().await {
-            size += batch.iter().map(statement::size).sum::<usize>();
-            if size > statement::MAX_VALUE_BYTES {
-                return Ok(Err(Error::Io("the result is too large to be returned at once".into())));
-            }
-            rows.extend(batch);
-        }
-        let done = started.done.await?;
+        let rows = match started.rows {
+            Rows::All(rows) => rows,
+            Rows::Coming(rows) => match collect(rows).await {
+                Ok(rows) => rows,
+                Err(error) => return Ok(Err(error)),
+            },
+        };
+        let done = match started.done {
+            Done::Well => Ok(()),
+            Done::Running(done) => done.await?,
+        };
         Ok(done.map(|()| QueryResult { columns: started.columns, rows }))
     }
 
@@ -229,16 +298,7 @@ impl<T: Send> HostConnectionWithStore<T> for Sqlite {
         accessor: &Accessor<T, Self>,
         database: String,
     ) -> Result<Result<Resource<Connection>, Error>> {
-        let open = match accessor.with(|mut access| access.get().opener(&database)) {
-            Ok(open) => open,
-            Err(error) => return Ok(Err(error)),
-        };
-        match tokio::task::spawn_blocking(open).await? {
-            Ok(connection) => {
-                accessor.with(|mut access| Ok(Ok(access.get().table.push(connection)?)))
-            }
-            Err(error) => Ok(Err(error)),
-        }
+        accessor.with(|mut access| access.get().open(&database))
     }
 
     async fn execute_async(
@@ -255,8 +315,14 @@ impl<T: Send> HostConnectionWithStore<T> for Sqlite {
             Err(error) => return Ok(Err(error)),
         };
         accessor.with(|mut access| {
-            let rows = StreamReader::new(&mut access, Rows(started.rows))?;
-            let done = FutureReader::new(&mut access, started.done)?;
+            let rows = match started.rows {
+                Rows::All(rows) => StreamReader::new(&mut access, rows)?,
+                Rows::Coming(rows) => StreamReader::new(&mut access, RowStream(rows))?,
+            };
+            let done = match started.done {
+                Done::Well => FutureReader::new(&mut access, async { wasmtime::error::Ok(Ok(())) })?,
+                Done::Running(done) => FutureReader::new(&mut access, done)?,
+            };
             Ok(Ok((started.columns, rows, done)))
         })
     }
@@ -278,10 +344,23 @@ impl<T: Send> HostConnectionWithStore<T> for Sqlite {
     }
 }
 
-/// The rows of a statement, as the stream that the guest reads.
-struct Rows(mpsc::Receiver<Vec<RowResult>>);
+/// All rows, unless they are too many to be returned at once.
+async fn collect(mut batches: mpsc::Receiver<Vec<RowResult>>) -> Result<Vec<RowResult>, Error> {
+    let (mut rows, mut size) = (Vec::new(), 0);
+    while let Some(batch) = batches.recv().await {
+        size += batch.iter().map(statement::size).sum::<usize>();
+        if size > statement::MAX_VALUE_BYTES {
+            return Err(Error::Io("the result is too large to be returned at once".into()));
+        }
+        rows.extend(batch);
+    }
+    Ok(rows)
+}
 
-impl<D> StreamProducer<D> for Rows {
+/// The rows of a statement, as the stream that the guest reads.
+struct RowStream(mpsc::Receiver<Vec<RowResult>>);
+
+impl<D> StreamProducer<D> for RowStream {
     type Item = RowResult;
     type Buffer = VecBuffer<RowResult>;
 
@@ -307,3 +386,6 @@ impl<D> StreamProducer<D> for Rows {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

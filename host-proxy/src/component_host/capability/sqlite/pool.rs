@@ -23,20 +23,21 @@ const CACHED_STATEMENTS: usize = 64;
 pub(crate) struct Pool {
     path: PathBuf,
     idle: Mutex<Vec<Connection>>,
+    /// Whether readers wait for nobody, as in write-ahead mode, which is a property of the file.
+    wal: AtomicBool,
 }
 
 impl Pool {
     /// Opens the file once, so that one that cannot be opened stops the start.
     pub(crate) fn open(path: PathBuf) -> Result<Self> {
-        let pool = Self { path, idle: Mutex::default() };
+        let pool = Self { path, idle: Mutex::default(), wal: AtomicBool::new(false) };
         let connection = pool.connect()?;
         pool.give_back(connection);
         Ok(pool)
     }
 
-    fn take(&self) -> Result<Connection> {
-        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        idle.map_or_else(|| self.connect(), Ok)
+    fn take_idle(&self) -> Option<Connection> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop()
     }
 
     fn connect(&self) -> Result<Connection> {
@@ -53,8 +54,16 @@ impl Pool {
     /// Ends what a handle left open and keeps the connection, unless the handle changed it for good.
     fn give_back(&self, mut connection: Connection) {
         let reusable = reset(&mut connection).unwrap_or(false);
+        if reusable {
+            let wal = connection.query_row("PRAGMA journal_mode", [], |row| row.get::<_, String>(0));
+            self.wal.store(wal.is_ok_and(|mode| mode == "wal"), Ordering::Relaxed);
+            self.keep(connection);
+        }
+    }
+
+    fn keep(&self, connection: Connection) {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        if reusable && idle.len() < MAX_IDLE {
+        if idle.len() < MAX_IDLE {
             idle.push(connection);
         }
     }
@@ -94,29 +103,74 @@ fn authorize(context: AuthContext<'_>) -> Authorization {
 
 /// A connection in the hands of one handle.
 pub(super) struct Lease {
-    /// Taken only by `drop`.
+    /// Taken only when it is given back.
     connection: Option<Connection>,
     pool: Arc<Pool>,
+    watch: Arc<Watch>,
+}
+
+/// What a running statement looks at every [`STEPS_PER_CHECK`].
+#[derive(Debug)]
+struct Watch {
+    /// Its guest is gone.
+    stopped: Arc<AtomicBool>,
+    /// It runs where nothing may run for long.
+    brief: AtomicBool,
 }
 
 impl Lease {
     /// Takes a connection; blocks. Statements on it are interrupted once `stopped` is set.
     pub(super) fn take(pool: Arc<Pool>, stopped: Arc<AtomicBool>) -> Result<Self> {
-        let mut connection = pool.take()?;
-        let interrupted = move || stopped.load(Ordering::Relaxed);
-        connection.progress_handler(STEPS_PER_CHECK, Some(interrupted))?;
-        Ok(Self { connection: Some(connection), pool })
+        let connection = pool.take_idle().map_or_else(|| pool.connect(), Ok)?;
+        Self::new(pool, connection, stopped)
+    }
+
+    /// Takes a connection that is open and whose readers wait for nobody, if there is one.
+    pub(super) fn take_idle(pool: &Arc<Pool>, stopped: &Arc<AtomicBool>) -> Option<Self> {
+        if !pool.wal.load(Ordering::Relaxed) {
+            return None;
+        }
+        let connection = pool.take_idle()?;
+        Self::new(Arc::clone(pool), connection, Arc::clone(stopped)).ok()
+    }
+
+    fn new(pool: Arc<Pool>, mut connection: Connection, stopped: Arc<AtomicBool>) -> Result<Self> {
+        let watch = Arc::new(Watch { stopped, brief: AtomicBool::new(false) });
+        let seen = Arc::clone(&watch);
+        connection.progress_handler(
+            STEPS_PER_CHECK,
+            Some(move || {
+                seen.brief.load(Ordering::Relaxed) || seen.stopped.load(Ordering::Relaxed)
+            }),
+        )?;
+        Ok(Self { connection: Some(connection), pool, watch })
     }
 
     pub(super) fn connection(&self) -> Option<&Connection> {
         self.connection.as_ref()
     }
+
+    /// Runs what must end within [`STEPS_PER_CHECK`]; otherwise it is interrupted.
+    pub(super) fn briefly<R>(&self, run: impl FnOnce(&Connection) -> R) -> Option<R> {
+        self.watch.brief.store(true, Ordering::Relaxed);
+        let result = self.connection().map(run);
+        self.watch.brief.store(false, Ordering::Relaxed);
+        result
+    }
+
+    /// Gives the connection back as it was taken: nothing but queries ran on it.
+    pub(super) fn give_back_unchanged(mut self) {
+        if let Some(connection) = self.connection.take() {
+            self.pool.keep(connection);
+        }
+    }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        let (pool, connection) = (Arc::clone(&self.pool), self.connection.take());
-        let give_back = move || connection.into_iter().for_each(|c| pool.give_back(c));
+        let Some(connection) = self.connection.take() else { return };
+        let pool = Arc::clone(&self.pool);
+        let give_back = move || pool.give_back(connection);
         // A rollback writes to the disk, so not on a runtime's thread.
         match tokio::runtime::Handle::try_current() {
             Ok(runtime) => drop(runtime.spawn_blocking(give_back)),

@@ -1,6 +1,6 @@
 //! Runs one statement and hands out its rows.
 
-use rusqlite::types::ValueRef;
+use rusqlite::types::{ToSql, ToSqlOutput, ValueRef};
 use rusqlite::{Connection, Result, Row, params_from_iter};
 
 use crate::component_host::capability::bindings::spin::sqlite::sqlite::{RowResult, Value};
@@ -21,7 +21,7 @@ const BATCH_BYTES: usize = 64 << 10;
 pub(super) fn run(
     connection: &Connection,
     sql: &str,
-    parameters: Vec<Value>,
+    parameters: &[Value],
     on_columns: impl FnOnce(Vec<String>),
     mut on_rows: impl FnMut(Vec<RowResult>) -> bool,
     on_complete: impl FnOnce(bool),
@@ -31,7 +31,7 @@ pub(super) fn run(
     let count = columns.len();
     let writes = !statement.readonly();
     let lazy = count > 0 && !writes;
-    let mut rows = statement.query(params_from_iter(parameters.into_iter().map(to_sql)))?;
+    let mut rows = statement.query(params_from_iter(parameters.iter().map(Parameter)))?;
 
     if !lazy {
         let mut all = Vec::new();
@@ -67,6 +67,32 @@ pub(super) fn run(
     Ok(())
 }
 
+/// Whether a statement only reads, and so may be run twice.
+pub(super) fn is_query(sql: &str) -> bool {
+    sql.trim_start().get(..7).is_some_and(|word| word.eq_ignore_ascii_case("SELECT "))
+}
+
+/// Runs a query of at most one batch of rows. `None` when it has more.
+pub(super) fn run_brief(
+    connection: &Connection,
+    sql: &str,
+    parameters: &[Value],
+) -> Result<Option<(Vec<String>, Vec<RowResult>)>> {
+    let mut statement = connection.prepare_cached(sql)?;
+    let columns: Vec<String> = statement.column_names().map(str::to_owned).collect();
+    let mut rows = statement.query(params_from_iter(parameters.iter().map(Parameter)))?;
+    let (mut batch, mut bytes) = (Vec::new(), 0);
+    while let Some(row) = rows.next()? {
+        let row = values(row, columns.len())?;
+        bytes += size(&row);
+        batch.push(row);
+        if batch.len() > BATCH_ROWS || bytes > BATCH_BYTES {
+            return Ok(None);
+        }
+    }
+    Ok(Some((columns, batch)))
+}
+
 /// Memory that a row takes, roughly.
 pub(super) fn size(row: &RowResult) -> usize {
     let value = |value: &Value| match value {
@@ -82,13 +108,18 @@ fn values(row: &Row<'_>, count: usize) -> Result<RowResult> {
     Ok(RowResult { values })
 }
 
-fn to_sql(value: Value) -> rusqlite::types::Value {
-    match value {
-        Value::Integer(integer) => integer.into(),
-        Value::Real(real) => real.into(),
-        Value::Text(text) => text.into(),
-        Value::Blob(blob) => blob.into(),
-        Value::Null => rusqlite::types::Value::Null,
+/// A parameter, bound without a copy.
+struct Parameter<'a>(&'a Value);
+
+impl ToSql for Parameter<'_> {
+    fn to_sql(&self) -> Result<ToSqlOutput<'_>> {
+        Ok(ToSqlOutput::Borrowed(match self.0 {
+            Value::Integer(integer) => ValueRef::Integer(*integer),
+            Value::Real(real) => ValueRef::Real(*real),
+            Value::Text(text) => ValueRef::Text(text.as_bytes()),
+            Value::Blob(blob) => ValueRef::Blob(blob),
+            Value::Null => ValueRef::Null,
+        }))
     }
 }
 
@@ -113,7 +144,7 @@ mod tests {
             rows += batch.len();
             false
         };
-        run(connection, sql, Vec::new(), |names| columns = names, seen, |_| {}).unwrap();
+        run(connection, sql, &[], |names| columns = names, seen, |_| {}).unwrap();
         (columns, rows)
     }
 
@@ -139,7 +170,7 @@ mod tests {
         let mut columns = None;
 
         let sql = "SELECT abs(-9223372036854775808)";
-        let result = run(&connection, sql, Vec::new(), |c| columns = Some(c), |_| true, |_| {});
+        let result = run(&connection, sql, &[], |c| columns = Some(c), |_| true, |_| {});
 
         assert!(result.is_err());
         assert_eq!(columns, None);
