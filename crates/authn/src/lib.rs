@@ -3,6 +3,7 @@
 pub mod actor;
 pub mod session;
 pub mod token;
+pub mod verified;
 
 #[cfg(target_family = "wasm")]
 pub mod guest;

@@ -25,29 +25,30 @@ pub use migrate::{Migrated, migrate};
 pub use row::{FromValue, Row, Value};
 
 use std::ops::Deref;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// What makes a connection safe to write with. A host sets no pragma; WAL is a property of the file and set by
+/// the migrations. A writer waits for as long as a request may take less a little, for SQLite does not queue
+/// writers in order.
+const SAFE_WRITES: [&str; 3] =
+    ["PRAGMA busy_timeout = 20000", "PRAGMA foreign_keys = ON", "PRAGMA synchronous = FULL"];
 
 /// One connection. Each request opens its own: a transaction belongs to it, and instances are shared by
 /// requests that run at once.
 pub struct Db {
     connection: backend::Connection,
+    /// [`SAFE_WRITES`] hold. Readers need none of them, and most requests only read.
+    safe: AtomicBool,
 }
 
 impl Database {
-    /// Opens a connection and makes it safe: durable commits, foreign keys, patience with other writers.
+    /// Opens a connection. Commits on it are durable, foreign keys hold, and it is patient with other writers.
     ///
     /// # Errors
     ///
     /// [`StoreError::Database`] when the host refuses or fails.
     pub async fn open(&self) -> Result<Db, StoreError> {
-        let db = Db { connection: self.connect().await? };
-        // A host sets no pragma. WAL is a property of the file and set by the migrations. A writer waits for
-        // as long as a request may take less a little, for SQLite does not queue writers in order.
-        for pragma in
-            ["PRAGMA busy_timeout = 20000", "PRAGMA foreign_keys = ON", "PRAGMA synchronous = FULL"]
-        {
-            db.query(pragma, &[]).await?;
-        }
-        Ok(db)
+        Ok(Db { connection: self.connect().await?, safe: AtomicBool::new(false) })
     }
 }
 
@@ -58,6 +59,11 @@ impl Db {
     ///
     /// [`StoreError::Database`] when the statement fails.
     pub async fn query(&self, sql: &str, params: &[Value]) -> Result<Vec<Row>, StoreError> {
+        if !sql.starts_with("SELECT") && !self.safe.swap(true, Ordering::Relaxed) {
+            for pragma in SAFE_WRITES {
+                self.connection.query(pragma, &[]).await?;
+            }
+        }
         // To SQLite `$1` is a name, numbered by where it first appears; `?1` is what others mean by `$1`.
         self.connection.query(&sql.replace('$', "?"), params).await
     }

@@ -111,6 +111,18 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn foreign_keys_hold_in_the_first_statement_that_writes() {
+        let database = Database::in_memory().unwrap();
+        migrate(&database, 1).await.unwrap();
+        let db = database.open().await.unwrap();
+        db.query("SELECT 1", &[]).await.unwrap();
+
+        let orphan = "INSERT INTO ports (port, instance_id, allocated_at) VALUES (1, 'nobody', 1)";
+
+        assert!(db.execute(orphan, &[]).await.is_err());
+    }
+
+    #[tokio::test]
     async fn a_transaction_that_is_dropped_never_happened() {
         let database = Database::in_memory().unwrap();
         migrate(&database, 1).await.unwrap();

@@ -40,8 +40,13 @@ impl Database {
 }
 
 fn open(uri: &str) -> Result<Sqlite, StoreError> {
-    Sqlite::open_with_flags(uri, OpenFlags::default() | OpenFlags::SQLITE_OPEN_URI)
-        .map_err(|error| StoreError::database("open", error))
+    let failed = |error| StoreError::database("open", error);
+    let connection =
+        Sqlite::open_with_flags(uri, OpenFlags::default() | OpenFlags::SQLITE_OPEN_URI)
+            .map_err(failed)?;
+    // As a host leaves it; this build of SQLite has them on.
+    connection.pragma_update(None, "foreign_keys", false).map_err(failed)?;
+    Ok(connection)
 }
 
 impl Connection {

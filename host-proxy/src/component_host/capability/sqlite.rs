@@ -320,7 +320,9 @@ impl<T: Send> HostConnectionWithStore<T> for Sqlite {
                 Rows::Coming(rows) => StreamReader::new(&mut access, RowStream(rows))?,
             };
             let done = match started.done {
-                Done::Well => FutureReader::new(&mut access, async { wasmtime::error::Ok(Ok(())) })?,
+                Done::Well => {
+                    FutureReader::new(&mut access, async { wasmtime::error::Ok(Ok(())) })?
+                }
                 Done::Running(done) => FutureReader::new(&mut access, done)?,
             };
             Ok(Ok((started.columns, rows, done)))

@@ -55,7 +55,8 @@ impl Pool {
     fn give_back(&self, mut connection: Connection) {
         let reusable = reset(&mut connection).unwrap_or(false);
         if reusable {
-            let wal = connection.query_row("PRAGMA journal_mode", [], |row| row.get::<_, String>(0));
+            let wal =
+                connection.query_row("PRAGMA journal_mode", [], |row| row.get::<_, String>(0));
             self.wal.store(wal.is_ok_and(|mode| mode == "wal"), Ordering::Relaxed);
             self.keep(connection);
         }

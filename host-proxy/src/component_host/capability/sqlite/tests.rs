@@ -97,8 +97,7 @@ async fn a_guest_that_is_gone_gets_no_answer() {
     let folder = tempfile::tempdir().unwrap();
     let connection = handle(&folder);
     connection.session.lock().await.stopped.store(true, Ordering::Relaxed);
-    let endless =
-        "SELECT max(x) FROM (WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x FROM c) SELECT x FROM c)";
+    let endless = "SELECT max(x) FROM (WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x FROM c) SELECT x FROM c)";
 
     assert!(run(&connection, endless).await.is_err());
 }
