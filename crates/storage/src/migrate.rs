@@ -8,6 +8,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (2, "instances", include_str!("../migrations/0002_instances.sql")),
     (3, "ide_sessions", include_str!("../migrations/0003_ide_sessions.sql")),
     (4, "audit_log", include_str!("../migrations/0004_audit_log.sql")),
+    (5, "upkeep", include_str!("../migrations/0005_upkeep.sql")),
 ];
 
 /// What [`migrate`] did.
@@ -75,7 +76,7 @@ mod tests {
         let first = migrate(&database, 1).await.unwrap();
         let second = migrate(&database, 2).await.unwrap();
 
-        assert_eq!(first.applied, ["accounts", "instances", "ide_sessions", "audit_log"]);
+        assert_eq!(first.applied, ["accounts", "instances", "ide_sessions", "audit_log", "upkeep"]);
         assert_eq!(second, Migrated { applied: Vec::new(), version: first.version });
     }
 
@@ -92,7 +93,7 @@ mod tests {
 
         assert_eq!(
             error.to_string(),
-            "the database is at version 9999, this program knows up to 4"
+            "the database is at version 9999, this program knows up to 5"
         );
     }
 

@@ -161,10 +161,7 @@ impl NodeDriver for LocalDriver {
     async fn start(&self, container: &Container) -> Result<(), DriverError> {
         let mut agent = self.slot(container.vmid).await;
         let launch = self.launch(container.vmid, agent_port(container)?);
-        agent
-            .start(&launch)
-            .await
-            .map_err(|error| DriverError::new("the container's agent could not be started", error))
+        agent.start(&launch).await.map_err(|error| not_started(error, launch.port))
     }
 
     async fn stop(&self, container: &Container) -> Result<(), DriverError> {
@@ -216,7 +213,7 @@ impl NodeDriver for LocalDriver {
             return Ok(false);
         }
         let launch = self.launch(container.vmid, agent_port(container)?);
-        agent.revive(&launch).await.map_err(failed)
+        agent.revive(&launch).await.map_err(|error| not_started(error, launch.port))
     }
 
     async fn set_aside(&self, found: Found) -> Result<(), DriverError> {
@@ -240,6 +237,16 @@ impl NodeDriver for LocalDriver {
             None => folder.remove().await.map_err(failed),
         }
     }
+}
+
+fn not_started(error: io::Error, port: u16) -> DriverError {
+    let message = match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            format!("port {port}, which the container was given, is taken by another program")
+        }
+        _ => "the container's agent could not be started".to_owned(),
+    };
+    DriverError::new(message, error)
 }
 
 fn agent_port(container: &Container) -> Result<u16, DriverError> {

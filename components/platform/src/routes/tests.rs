@@ -477,6 +477,25 @@ async fn ports_are_given_once_in_turn_and_refused_when_they_run_out() {
 }
 
 #[tokio::test]
+async fn the_port_of_a_failed_creation_is_not_the_next_one_again() {
+    let world = World::new().await;
+    let mut given = Vec::new();
+    for vmid in 6001..6004 {
+        let seeded = world.seed(vmid, "create", 0).await;
+        let lease = world.lease().await;
+        let call = json!({ "lease": lease, "count": 1 });
+        given.push(world.tell(seeded.operation, "ports", call).await.1["ports"].clone());
+        let undo = json!({ "lease": lease, "error": "the port is taken" });
+        world.tell(seeded.operation, "undo", undo).await;
+        let finish = json!({ "lease": lease, "outcome": "undone" });
+        world.tell(seeded.operation, "finish", finish).await;
+    }
+
+    assert_eq!(world.count("ports").await, 0);
+    assert_eq!(given, [json!([50000]), json!([50001]), json!([50002])]);
+}
+
+#[tokio::test]
 async fn a_created_instance_is_active_at_its_place() {
     let world = World::new().await;
     let seeded = world.seed(6001, "create", 1).await;

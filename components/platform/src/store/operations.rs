@@ -9,6 +9,9 @@ use zlh_storage::{Db, StoreError, Value};
 
 use super::vmid;
 
+/// The one pool of ports that there is so far.
+const PORT_POOL: &str = "containers";
+
 /// How far an operation is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Status {
@@ -262,16 +265,16 @@ pub(crate) async fn ports_of(db: &Db, instance_id: InstanceId) -> Result<Vec<u16
     rows.iter().map(|row| row.get(0)).collect()
 }
 
-/// Every port that is in use, and the one given out last.
+/// Every port that is in use, and the one given out last, whoever had it.
 pub(crate) async fn taken_ports(db: &Db) -> Result<(BTreeSet<u16>, Option<u16>), StoreError> {
-    let rows =
-        db.query("SELECT port FROM ports ORDER BY allocated_at DESC, port DESC", &[]).await?;
-    let ports: Vec<u16> = rows.iter().map(|row| row.get(0)).collect::<Result<_, _>>()?;
-    let last_given = ports.first().copied();
-    Ok((ports.into_iter().collect(), last_given))
+    let rows = db.query("SELECT port FROM ports", &[]).await?;
+    let taken = rows.iter().map(|row| row.get(0)).collect::<Result<_, _>>()?;
+    let last =
+        db.query_one("SELECT last FROM port_counters WHERE pool = $1", &[PORT_POOL.into()]).await?;
+    Ok((taken, last.map(|row| row.get(0)).transpose()?))
 }
 
-/// Gives the ports to the instance.
+/// Gives the ports to the instance; the last of them is where the next ones begin.
 pub(crate) async fn add_ports(
     db: &Db,
     instance_id: InstanceId,
@@ -285,7 +288,13 @@ pub(crate) async fn add_ports(
         )
         .await?;
     }
-    Ok(())
+    let Some(last) = ports.last() else { return Ok(()) };
+    db.execute(
+        "INSERT INTO port_counters (pool, last) VALUES ($1, $2) \
+         ON CONFLICT (pool) DO UPDATE SET last = excluded.last",
+        &[PORT_POOL.into(), u32::from(*last).into()],
+    )
+    .await
 }
 
 fn kind(text: &str) -> Result<OperationKind, StoreError> {

@@ -3,18 +3,21 @@
 
 use std::fs::{File, OpenOptions};
 use std::io;
+use std::net::Ipv4Addr;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
 
 use rustix::fs::{FlockOperation, OFlags, flock};
+use tokio::net::TcpListener;
 use tokio::process::{Child, Command};
 use tokio::time::Instant;
 use zlh_ids::Vmid;
 
 use super::folder::Folder;
 use super::sweep::sweep;
+use crate::clock::pause;
 
 /// An agent that dies again within this time is started later and later.
 const STABLE: Duration = Duration::from_secs(30);
@@ -24,6 +27,9 @@ const LONGEST_BACK_OFF: Duration = Duration::from_secs(60);
 const MAX_LOG_BYTES: u64 = 8 << 20;
 /// Several times what code-server and its terminals take to end.
 const DOWN_TIMEOUT: Duration = Duration::from_secs(25);
+
+const PORT_PATIENCE: Duration = Duration::from_millis(500);
+const PORT_POLL: Duration = Duration::from_millis(50);
 
 /// What an agent is started with.
 #[derive(Debug, Clone)]
@@ -51,8 +57,13 @@ pub(super) struct AgentProcess {
 
 impl AgentProcess {
     /// Starts the agent unless one runs.
+    ///
+    /// # Errors
+    ///
+    /// [`io::ErrorKind::AddrInUse`] when somebody else listens on its port.
     pub(super) async fn start(&mut self, launch: &Launch) -> io::Result<()> {
         if !self.runs(launch)? && !self.just_started() {
+            port_is_free(launch.port).await?;
             self.spawn(launch)?;
         }
         Ok(())
@@ -70,6 +81,7 @@ impl AgentProcess {
             return Ok(false);
         }
         self.back_off = (self.back_off * 2).clamp(FIRST_BACK_OFF, LONGEST_BACK_OFF);
+        port_is_free(launch.port).await?;
         self.spawn(launch)?;
         Ok(true)
     }
@@ -122,6 +134,21 @@ impl AgentProcess {
         self.is_down = false;
         self.started_at = Some(Instant::now());
         Ok(())
+    }
+}
+
+/// Waits for what an agent that just died held, which the kernel gives back in no order.
+async fn port_is_free(port: u16) -> io::Result<()> {
+    let mut waited = Duration::ZERO;
+    loop {
+        match TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await {
+            Ok(_) => return Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && waited < PORT_PATIENCE => {
+                pause(PORT_POLL).await;
+                waited += PORT_POLL;
+            }
+            Err(error) => return Err(error),
+        }
     }
 }
 

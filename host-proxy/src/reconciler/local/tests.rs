@@ -29,7 +29,8 @@ fn container(vmid: u32) -> Container {
     Container {
         vmid: Vmid::new(vmid).unwrap(),
         instance: InstanceId::random(),
-        ports: vec![50_000],
+        // Any: no other program can hold it.
+        ports: vec![0],
     }
 }
 
@@ -95,6 +96,23 @@ async fn an_agent_is_not_started_where_one_lives() {
     assert!(!driver.revive(&container).await.unwrap());
     drop(lock);
     assert!(driver.revive(&container).await.unwrap());
+}
+
+#[tokio::test]
+async fn a_port_that_another_program_holds_is_named() {
+    let data = tempfile::tempdir().unwrap();
+    let driver = driver(data.path());
+    let foreign = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = foreign.local_addr().unwrap().port();
+    let container = Container { ports: vec![port], ..container(6001) };
+    driver.create(&container).await.unwrap();
+
+    let refused = driver.start(&container).await.unwrap_err();
+
+    let wanted = format!("port {port}, which the container was given, is taken by another program");
+    assert_eq!(refused.message, wanted);
+    drop(foreign);
+    driver.start(&container).await.unwrap();
 }
 
 #[tokio::test]
