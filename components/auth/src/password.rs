@@ -55,10 +55,14 @@ pub enum HashError {
 ///
 /// [`HashError`] when there is no salt to be had.
 pub fn hash(password: &Password) -> Result<String, HashError> {
+    hash_text(&password.0)
+}
+
+fn hash_text(text: &str) -> Result<String, HashError> {
     let argon2_error = |error: argon2::password_hash::Error| HashError::Argon2(error.to_string());
     let salt = SaltString::from_b64(&random_base64::<16>()?.replace('-', "+").replace('_', "/"))
         .map_err(argon2_error)?;
-    let hash = hasher()?.hash_password(password.0.as_bytes(), &salt).map_err(argon2_error)?;
+    let hash = hasher()?.hash_password(text.as_bytes(), &salt).map_err(argon2_error)?;
     Ok(hash.to_string())
 }
 
@@ -70,11 +74,28 @@ pub fn hash(password: &Password) -> Result<String, HashError> {
 /// [`HashError`] when the stored hash is not one.
 pub fn verify(text: &str, stored: Option<&str>) -> Result<bool, HashError> {
     let Some(stored) = stored else {
-        let any = Password(text.chars().take(256).collect());
-        return hash(&any).map(|_| false);
+        return hash_text(text).map(|_| false);
     };
-    let stored = PasswordHash::new(stored).map_err(|error| HashError::Argon2(error.to_string()))?;
-    Ok(hasher()?.verify_password(text.as_bytes(), &stored).is_ok())
+    Ok(hasher()?.verify_password(text.as_bytes(), &parsed(stored)?).is_ok())
+}
+
+/// A new hash of a text that was just verified, if the stored one is weaker than today's.
+///
+/// # Errors
+///
+/// [`HashError`] when the stored hash is not one, or there is no salt to be had.
+pub fn stronger(text: &str, stored: &str) -> Result<Option<String>, HashError> {
+    let stored = parsed(stored)?;
+    let params = Params::try_from(&stored).map_err(|error| HashError::Argon2(error.to_string()))?;
+    let weaker = stored.algorithm != Algorithm::Argon2id.ident()
+        || params.m_cost() < MEMORY_KIB
+        || params.t_cost() < PASSES
+        || params.p_cost() < LANES;
+    weaker.then(|| hash_text(text)).transpose()
+}
+
+fn parsed(stored: &str) -> Result<PasswordHash<'_>, HashError> {
+    PasswordHash::new(stored).map_err(|error| HashError::Argon2(error.to_string()))
 }
 
 fn hasher() -> Result<Argon2<'static>, HashError> {

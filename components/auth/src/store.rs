@@ -6,6 +6,10 @@ use zlh_storage::{Db, Row, StoreError, Value};
 
 use crate::model::{Email, PersonName, Username};
 
+/// Sessions that are forgotten when one is opened: more than one, so that they grow fewer, and few, so that a
+/// login stays fast.
+const FORGOTTEN_AT_ONCE: i64 = 20;
+
 /// An account to be made.
 pub(crate) struct NewUser<'a> {
     pub(crate) id: UserId,
@@ -47,9 +51,12 @@ pub(crate) struct Login {
 pub(crate) struct RefreshToken {
     pub(crate) session_id: SessionId,
     pub(crate) user_id: UserId,
+    /// It was exchanged before.
     pub(crate) used: bool,
-    /// The session and the token last, and the account is not disabled.
-    pub(crate) live: bool,
+    /// Nobody used it for too long.
+    pub(crate) expired: bool,
+    /// The session lasts, and the account is not disabled.
+    pub(crate) session_live: bool,
     /// When the session ends, in Unix milliseconds.
     pub(crate) session_expires_at_ms: i64,
 }
@@ -99,6 +106,15 @@ pub(crate) async fn login(db: &Db, identifier: &str) -> Result<Option<Login>, St
     row.map(read).transpose()
 }
 
+/// Replaces a password's hash by a stronger one of the same password, unless the password changed meanwhile.
+pub(crate) async fn rehash(db: &Db, id: UserId, old: &str, new: &str) -> Result<(), StoreError> {
+    db.execute(
+        "UPDATE users SET password_hash = $3 WHERE id = $1 AND password_hash = $2",
+        &[Value::text(id), old.into(), new.into()],
+    )
+    .await
+}
+
 pub(crate) async fn user(db: &Db, id: UserId) -> Result<Option<User>, StoreError> {
     let row = db
         .query_one(
@@ -138,6 +154,8 @@ pub(crate) async fn rename(
     .await
 }
 
+/// Opens a session, and forgets some of those that would be over by now. Their refresh tokens are kept until
+/// then, used ones too: by them a copy is noticed.
 pub(crate) async fn add_session(
     db: &Db,
     id: SessionId,
@@ -145,9 +163,27 @@ pub(crate) async fn add_session(
     now_ms: i64,
     expires_at_ms: i64,
 ) -> Result<(), StoreError> {
+    forget_sessions(db, now_ms).await?;
     db.execute(
         "INSERT INTO sessions (id, user_id, created_at, expires_at) VALUES ($1, $2, $3, $4)",
         &[Value::text(id), Value::text(user), now_ms.into(), expires_at_ms.into()],
+    )
+    .await
+}
+
+async fn forget_sessions(db: &Db, now_ms: i64) -> Result<(), StoreError> {
+    let oldest = [now_ms.into(), FORGOTTEN_AT_ONCE.into()];
+    db.execute(
+        "DELETE FROM refresh_tokens WHERE session_id IN \
+         (SELECT id FROM sessions WHERE expires_at <= $1 ORDER BY expires_at, id LIMIT $2)",
+        &oldest,
+    )
+    .await?;
+    db.execute(
+        "DELETE FROM sessions WHERE id IN \
+         (SELECT id FROM sessions WHERE expires_at <= $1 ORDER BY expires_at, id LIMIT $2) \
+         AND NOT EXISTS (SELECT 1 FROM refresh_tokens WHERE session_id = sessions.id)",
+        &oldest,
     )
     .await
 }
@@ -186,9 +222,8 @@ pub(crate) async fn refresh_token(
 ) -> Result<Option<RefreshToken>, StoreError> {
     let row = db
         .query_one(
-            "SELECT s.id, s.user_id, s.expires_at, r.used_at, \
-             CASE WHEN s.ended_at IS NULL AND s.expires_at > $2 AND r.expires_at > $2 \
-             AND u.disabled_at IS NULL THEN 1 ELSE 0 END \
+            "SELECT s.id, s.user_id, s.expires_at, r.used_at, r.expires_at, \
+             CASE WHEN s.ended_at IS NULL AND s.expires_at > $2 AND u.disabled_at IS NULL THEN 1 ELSE 0 END \
              FROM refresh_tokens r JOIN sessions s ON s.id = r.session_id JOIN users u ON u.id = s.user_id \
              WHERE r.hash = $1",
             &[hash.into(), now_ms.into()],
@@ -196,12 +231,13 @@ pub(crate) async fn refresh_token(
         .await?;
     let read = |row: Row| -> Result<_, StoreError> {
         let used_at: Option<i64> = row.get(3)?;
-        let live: i64 = row.get(4)?;
+        let (expires_at, session_live): (i64, i64) = (row.get(4)?, row.get(5)?);
         Ok(RefreshToken {
             session_id: row.parse(0)?,
             user_id: row.parse(1)?,
             used: used_at.is_some(),
-            live: live == 1,
+            expired: expires_at <= now_ms,
+            session_live: session_live == 1,
             session_expires_at_ms: row.get(2)?,
         })
     };

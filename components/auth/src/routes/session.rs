@@ -80,9 +80,16 @@ async fn login(
     let hash = found.as_ref().map(|login| login.password_hash.as_str());
     let right = password::verify(&body.password, hash).map_err(ApiError::internal)?;
     let login = found.filter(|login| right && !login.disabled).ok_or(ApiError::Unauthenticated)?;
+    let stronger =
+        password::stronger(&body.password, &login.password_hash).map_err(ApiError::internal)?;
 
     // Act.
     let tx = db.begin().await.map_err(unavailable)?;
+    if let Some(stronger) = stronger {
+        store::rehash(&tx, login.user_id, &login.password_hash, &stronger)
+            .await
+            .map_err(unavailable)?;
+    }
     let logged_in = start_session(&auth, &tx, login.user_id, (auth.clock)()).await?;
     tx.commit().await.map_err(unavailable)?;
     tracing::info!(user.id = %login.user_id, "logged in");
@@ -101,11 +108,15 @@ async fn refresh(
     // The write lock comes first: of two that bring the same token at once, one finds it used.
     let tx = auth.database.open().await.map_err(unavailable)?.begin().await.map_err(unavailable)?;
     let found = store::refresh_token(&tx, &hash, now_ms).await.map_err(unavailable)?;
-    let token = found.filter(|token| token.live).ok_or(ApiError::Unauthenticated)?;
+    let token = found.filter(|token| token.session_live).ok_or(ApiError::Unauthenticated)?;
+    // Before its age: a copy may turn up long after the session went on with newer tokens.
     if token.used {
         end_session(&tx, token.session_id, token.user_id, "refresh-token-reused", now_ms).await?;
         tx.commit().await.map_err(unavailable)?;
         tracing::warn!(user.id = %token.user_id, session.id = %token.session_id, "a refresh token was used twice");
+        return Err(ApiError::Unauthenticated);
+    }
+    if token.expired {
         return Err(ApiError::Unauthenticated);
     }
     store::use_refresh_token(&tx, &hash, now_ms).await.map_err(unavailable)?;

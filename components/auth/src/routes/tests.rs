@@ -9,6 +9,7 @@ use zlh_authn::with_verifier;
 use super::*;
 
 const NOW_MS: i64 = 1_800_000_000_000;
+const DAY_MS: i64 = 86_400_000;
 
 struct PlainTokens;
 
@@ -37,10 +38,27 @@ impl Api {
         Self { database, now_ms: NOW_MS, clock: || NOW_MS }
     }
 
-    /// The same database, fifteen days on: past the life of an unused refresh token.
-    fn much_later(&self) -> Self {
+    /// The same database, days later. An unused refresh token lives 14 days, a session 90.
+    fn on_day<const DAY: i64>(&self) -> Self {
         let database = self.database.clone();
-        Self { database, now_ms: NOW_MS + 15 * 86_400_000, clock: || NOW_MS + 15 * 86_400_000 }
+        Self { database, now_ms: NOW_MS + DAY * DAY_MS, clock: || NOW_MS + DAY * DAY_MS }
+    }
+
+    async fn sql(&self, sql: &str, params: &[zlh_storage::Value]) -> Vec<zlh_storage::Row> {
+        self.database.open().await.unwrap().query(sql, params).await.unwrap()
+    }
+
+    async fn password_hash(&self) -> String {
+        self.sql("SELECT password_hash FROM users", &[]).await[0].get(0).unwrap()
+    }
+
+    async fn count(&self, table: &str) -> i64 {
+        self.sql(&format!("SELECT COUNT(*) FROM {table}"), &[]).await[0].get(0).unwrap()
+    }
+
+    async fn login(&self, name: &str) -> (StatusCode, Value) {
+        let body = json!({ "identifier": name, "password": "correct horse" });
+        self.post("/api/auth/login", body).await
     }
 
     async fn call(
@@ -196,9 +214,72 @@ async fn an_unused_refresh_token_expires() {
     let api = Api::new().await;
     let (_, made) = api.register("ann").await;
 
-    let (status, _) = api.much_later().refresh(&made["refreshToken"]).await;
+    let (in_time, _) = api.on_day::<13>().refresh(&made["refreshToken"]).await;
+    let (_, other) = api.login("ann").await;
+    let (too_late, _) = api.on_day::<15>().refresh(&other["refreshToken"]).await;
 
-    assert_eq!(status, StatusCode::UNAUTHORIZED);
+    assert_eq!((in_time, too_late), (StatusCode::OK, StatusCode::UNAUTHORIZED));
+}
+
+#[tokio::test]
+async fn the_second_use_of_a_token_that_would_have_expired_ends_the_session_too() {
+    let api = Api::new().await;
+    let (_, first) = api.register("ann").await;
+    let (_, second) = api.refresh(&first["refreshToken"]).await;
+    let (_, third) = api.on_day::<10>().refresh(&second["refreshToken"]).await;
+
+    let later = api.on_day::<15>();
+    let (replayed, _) = later.refresh(&first["refreshToken"]).await;
+
+    assert_eq!(replayed, StatusCode::UNAUTHORIZED);
+    assert_eq!(later.refresh(&third["refreshToken"]).await.0, StatusCode::UNAUTHORIZED);
+    let row = &api.sql("SELECT end_reason FROM sessions", &[]).await[0];
+    assert_eq!(row.get::<String>(0).unwrap(), "refresh-token-reused");
+}
+
+#[tokio::test]
+async fn sessions_are_forgotten_once_they_would_be_over() {
+    let api = Api::new().await;
+    let (_, made) = api.register("ann").await;
+    api.refresh(&made["refreshToken"]).await;
+
+    api.on_day::<89>().login("ann").await;
+    assert_eq!((api.count("sessions").await, api.count("refresh_tokens").await), (2, 3));
+    api.on_day::<91>().login("ann").await;
+
+    assert_eq!((api.count("sessions").await, api.count("refresh_tokens").await), (2, 2));
+}
+
+#[tokio::test]
+async fn a_weaker_hash_is_replaced_at_login() {
+    let api = Api::new().await;
+    api.register("ann").await;
+    let weak = weak_hash("correct horse");
+    api.sql("UPDATE users SET password_hash = $1", &[weak.as_str().into()]).await;
+
+    let (wrong, _) = api
+        .post("/api/auth/login", json!({ "identifier": "ann", "password": "wrong horse" }))
+        .await;
+    let kept = api.password_hash().await;
+    let (right, _) = api.login("ann").await;
+
+    assert_eq!((wrong, right), (StatusCode::UNAUTHORIZED, StatusCode::OK));
+    assert_eq!(kept, weak);
+    let stored = api.password_hash().await;
+    assert!(stored.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{stored}");
+    assert_eq!(api.login("ann").await.0, StatusCode::OK);
+    let again = api.password_hash().await;
+    assert_eq!(again, stored, "a hash that is strong enough stays");
+}
+
+fn weak_hash(password: &str) -> String {
+    use argon2::password_hash::{PasswordHasher as _, SaltString};
+    let params = argon2::Params::new(4096, 1, 1, None).unwrap();
+    let salt = SaltString::from_b64("c29tZXNhbHRzYWx0").unwrap();
+    argon2::Argon2::new(argon2::Algorithm::Argon2id, argon2::Version::V0x13, params)
+        .hash_password(password.as_bytes(), &salt)
+        .unwrap()
+        .to_string()
 }
 
 #[tokio::test]

@@ -189,6 +189,7 @@ async fn finish(
     }
     .map_err(unavailable)?;
     store::end(&tx, id, ending.status(), now_ms).await.map_err(unavailable)?;
+    store::forget_ended(&tx, now_ms).await.map_err(unavailable)?;
     let act = Act {
         actor: &host.name,
         action: "operation.finish",

@@ -572,6 +572,27 @@ async fn a_creation_that_was_undone_leaves_its_reason() {
 }
 
 #[tokio::test]
+async fn operations_that_ended_a_month_ago_are_forgotten() {
+    let world = World::new().await;
+    let (old, open) = (world.seed(6001, "create", 2).await, world.seed(6002, "create", 1).await);
+    let lease = world.lease().await;
+    world.tell(old.operation, "steps", json!({ "lease": lease, "step": "ports" })).await;
+    let finish = json!({ "lease": lease, "outcome": created() });
+    world.tell(old.operation, "finish", finish.clone()).await;
+    assert_eq!(world.count("operations").await, 2);
+
+    let later = world.later(|| NOW + 31 * 86_400_000);
+    let new = later.seed(6003, "create", 0).await;
+    let lease = later.claim("proxy-1", &[open.operation]).await["lease"].clone();
+    later.tell(new.operation, "finish", json!({ "lease": lease, "outcome": created() })).await;
+
+    let left = world.sql("SELECT id FROM operations ORDER BY vmid", &[]).await;
+    let left: Vec<OperationId> = left.iter().map(|row| row.parse(0).unwrap()).collect();
+    assert_eq!(left, [open.operation, new.operation], "what has not ended stays, however old");
+    assert_eq!(world.count("operation_steps").await, 0);
+}
+
+#[tokio::test]
 async fn an_operation_ends_only_as_its_kind_does() {
     let world = World::new().await;
     let create = world.seed(6001, "create", 2).await;

@@ -9,6 +9,10 @@ use zlh_storage::{Db, StoreError, Value};
 
 use super::vmid;
 
+/// How long an operation can be asked about, and its idempotency key holds: 30 days.
+const KEPT_MS: i64 = 30 * 86_400_000;
+/// Operations that are forgotten when one ends: more than one, so that they grow fewer.
+const FORGOTTEN_AT_ONCE: i64 = 20;
 /// The one pool of ports that there is so far.
 const PORT_POOL: &str = "containers";
 
@@ -211,6 +215,26 @@ pub(crate) async fn end(
     db.execute(
         "UPDATE operations SET status = $1, updated_at = $2 WHERE id = $3",
         &[status.as_str().into(), now_ms.into(), Value::text(id)],
+    )
+    .await
+}
+
+/// Forgets some operations that ended long ago, with their steps.
+pub(crate) async fn forget_ended(db: &Db, now_ms: i64) -> Result<(), StoreError> {
+    let oldest = [now_ms.saturating_sub(KEPT_MS).into(), FORGOTTEN_AT_ONCE.into()];
+    db.execute(
+        "DELETE FROM operation_steps WHERE operation_id IN (SELECT id FROM operations \
+         WHERE status IN ('succeeded', 'failed') AND created_at < $1 AND updated_at < $1 \
+         ORDER BY created_at, id LIMIT $2)",
+        &oldest,
+    )
+    .await?;
+    db.execute(
+        "DELETE FROM operations WHERE id IN (SELECT id FROM operations \
+         WHERE status IN ('succeeded', 'failed') AND created_at < $1 AND updated_at < $1 \
+         ORDER BY created_at, id LIMIT $2) \
+         AND NOT EXISTS (SELECT 1 FROM operation_steps WHERE operation_id = operations.id)",
+        &oldest,
     )
     .await
 }
