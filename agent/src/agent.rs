@@ -1,29 +1,34 @@
 //! One container: what it shall be, what it is, and the operations that bring it there.
 
+mod status;
+
+use std::io;
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures::FutureExt as _;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use zlh_agent_protocol::agent::{AgentConfig, AgentState, Ready, Status};
-use zlh_ids::ContainerType;
+use zlh_agent_protocol::agent::{AgentConfig, AgentState};
 
-use crate::clock::{self, Clock};
-use crate::code_server::{CodeServer, Launch, READY_LIMIT, page};
+use crate::blocking::blocking;
+use crate::clock::Clock;
+use crate::code_server::{CodeServer, Launch};
 use crate::config::Config;
 use crate::error::{ApiError, chain};
 use crate::facts::{Board, Event};
 use crate::install::Installer;
 use crate::layout::Layout;
 use crate::operation::{Operation, Operations};
-use crate::provision::{self, provision};
-use crate::saved::SavedFile;
+use crate::provision::{self, ProvisionError, provision};
+use crate::readiness::Readiness;
+use crate::saved::{Saved, SavedFile};
 
-/// How long the answer to "is it ready" may be repeated.
-const READY_CACHE: Duration = Duration::from_secs(2);
+/// How long a request waits for code-server: less than whoever sent it waits for the answer. A start may take
+/// a minute, and goes on.
+const ANSWER_LIMIT: Duration = Duration::from_secs(15);
 
 /// The agent's state; every part of it may be used from any task.
 pub(crate) struct Agent {
@@ -37,7 +42,7 @@ pub(crate) struct Agent {
     pub(crate) code_server: CodeServer,
     /// How code-server is started, once it is installed.
     pub(crate) launch: Mutex<Option<Arc<Launch>>>,
-    readiness: tokio::sync::Mutex<Option<(Instant, Result<(), String>)>>,
+    pub(crate) readiness: Readiness,
     pub(crate) tasks: TaskTracker,
     pub(crate) stopping: CancellationToken,
 }
@@ -79,13 +84,13 @@ impl Agent {
             installer,
             code_server: CodeServer::default(),
             launch: Mutex::default(),
-            readiness: tokio::sync::Mutex::default(),
+            readiness: Readiness::default(),
             tasks: TaskTracker::new(),
         }
     }
 
     /// Takes a configuration: on disk before it is accepted, so that an agent that dies right after goes on
-    /// with it.
+    /// with it. Waits for the disk.
     pub(crate) fn configure(self: &Arc<Self>, config: AgentConfig) -> Result<AgentState, ApiError> {
         provision::check(&config, self.config.vmid).map_err(ApiError::Invalid)?;
         let state = self.facts.read().state;
@@ -100,46 +105,58 @@ impl Agent {
         self.saved.set_config(config).map_err(|error| {
             ApiError::Internal(format!("the configuration cannot be saved: {error}"))
         })?;
-        self.begin_provisioning(operation);
+        self.begin_provisioning(operation, false);
         Ok(AgentState::Installing)
     }
 
     /// Goes on with the configuration of an earlier life.
     pub(crate) fn resume(self: &Arc<Self>) {
-        if self.saved.get().is_some()
+        if let Some(saved) = self.saved.get()
             && let Some(operation) = self.operations.try_begin("config")
         {
-            self.begin_provisioning(operation);
+            self.begin_provisioning(operation, saved.dev_ready_at.is_some());
         }
     }
 
-    fn begin_provisioning(self: &Arc<Self>, operation: Operation) {
+    /// `worked`: the same was provisioned in an earlier life.
+    fn begin_provisioning(self: &Arc<Self>, operation: Operation, worked: bool) {
         self.facts.post(Event::Accepted);
         let agent = Arc::clone(self);
         self.run(operation, async move {
             match provision(&agent).await {
                 Ok(()) => agent.facts.post(Event::Complete),
-                Err(error) => agent.facts.post(Event::Failed(chain(&error))),
+                // A machine that has just started is slow. It is tried again like one that crashed.
+                Err(ProvisionError::CodeServer(error)) if worked => {
+                    agent.facts.post(Event::Complete);
+                    agent.facts.post(Event::Crashed(chain(&error)));
+                }
+                Err(error) => {
+                    if matches!(error, ProvisionError::CodeServer(_)) {
+                        agent.code_server.give_up();
+                    }
+                    agent.facts.post(Event::Failed(chain(&error)));
+                }
             }
         });
     }
 
-    /// Starts or stops code-server as the customer says, and remembers it.
+    /// Starts or stops code-server as the customer says, and remembers it. False when that goes on after
+    /// [`ANSWER_LIMIT`].
     pub(crate) async fn code_server_action(
         self: &Arc<Self>,
         action: CodeServerAction,
-    ) -> Result<(), ApiError> {
+    ) -> Result<bool, ApiError> {
         let wanted = self.saved.get().is_some_and(|saved| saved.config.enable_code_server);
         let launch = self.launch().filter(|_| wanted);
         let launch =
             launch.ok_or_else(|| ApiError::Conflict("there is no code-server here".to_owned()))?;
         let operation = self.begin(action.operation())?;
         let agent = Arc::clone(self);
-        self.run(operation, async move {
+        let work = self.run(operation, async move {
             let stopped = action == CodeServerAction::Stop;
-            agent.saved.update(|saved| saved.code_server_stopped = stopped).map_err(|error| {
-                ApiError::Internal(format!("the choice cannot be saved: {error}"))
-            })?;
+            agent.save(move |saved| saved.code_server_stopped = stopped).await.map_err(
+                |error| ApiError::Internal(format!("the choice cannot be saved: {error}")),
+            )?;
             let done = match action {
                 CodeServerAction::Start => agent.code_server.ensure(&launch).await,
                 CodeServerAction::Stop => agent.code_server.stop(&launch).await,
@@ -148,7 +165,6 @@ impl Agent {
                     Err(error) => Err(error),
                 },
             };
-            agent.forget_readiness().await;
             match done {
                 Ok(()) => {
                     agent.facts.post(Event::Recovered);
@@ -160,11 +176,19 @@ impl Agent {
                     Err(ApiError::Unavailable(error))
                 }
             }
-        })
-        .await
-        .ok()
-        .flatten()
-        .unwrap_or_else(|| Err(ApiError::Unavailable("the agent is stopping".to_owned())))
+        });
+        let Ok(done) = tokio::time::timeout(ANSWER_LIMIT, work).await else { return Ok(false) };
+        let stopping = || Err(ApiError::Unavailable("the agent is stopping".to_owned()));
+        done.ok().flatten().unwrap_or_else(stopping).map(|()| true)
+    }
+
+    /// Changes what survives a restart.
+    pub(crate) async fn save(
+        self: &Arc<Self>,
+        change: impl FnOnce(&mut Saved) + Send + 'static,
+    ) -> io::Result<()> {
+        let agent = Arc::clone(self);
+        blocking(move || agent.saved.update(change)).await
     }
 
     /// Runs an operation to its end, whoever waits for it. None if it panicked or the agent is stopping.
@@ -232,96 +256,13 @@ impl Agent {
         let _ = recovery.await;
     }
 
-    pub(crate) fn shorten_log(&self) {
-        if let Some(Err(error)) = self.launch().map(|launch| launch.shorten_log()) {
+    pub(crate) async fn shorten_log(&self) {
+        let Some(launch) = self.launch() else { return };
+        if let Err(error) = blocking(move || launch.shorten_log()).await {
             tracing::warn!(
                 error = &error as &dyn std::error::Error,
                 "cannot shorten code-server's log"
             );
-        }
-    }
-
-    /// Whether the workload can do its work now: asked anew, or at most [`READY_CACHE`] ago.
-    pub(crate) async fn readiness(&self) -> Ready {
-        let (source, outcome) = self.check_readiness().await;
-        if outcome.is_ok() {
-            self.facts.post(Event::Ready(clock::text(&self.clock)));
-        }
-        Ready {
-            vmid: self.config.vmid,
-            ready: outcome.is_ok(),
-            ready_source: source.map(str::to_owned),
-            ready_error: outcome.err(),
-        }
-    }
-
-    async fn check_readiness(&self) -> (Option<&'static str>, Result<(), String>) {
-        let facts = self.facts.read();
-        let Some(saved) = self.saved.get() else {
-            return (None, Err("there is no configuration yet".to_owned()));
-        };
-        if !facts.provisioning_complete {
-            let step =
-                facts.error.or(facts.install_step).unwrap_or_else(|| "provisioning".to_owned());
-            return (None, Err(step));
-        }
-        if !saved.config.enable_code_server || saved.code_server_stopped {
-            return (Some("dev-provisioned"), Ok(()));
-        }
-        (Some("codeserver-http"), self.check_code_server().await)
-    }
-
-    async fn check_code_server(&self) -> Result<(), String> {
-        let running = self.code_server.desire().process.is_some();
-        let Some(launch) = self.launch().filter(|_| running) else {
-            return Err("code-server does not run".to_owned());
-        };
-        // Held while asking, so that many callers ask once.
-        let mut cached = self.readiness.lock().await;
-        if let Some((at, outcome)) = &*cached
-            && at.elapsed() < READY_CACHE
-        {
-            return outcome.clone();
-        }
-        let outcome = page(&launch.endpoint(), READY_LIMIT).await.map_err(|error| chain(&error));
-        *cached = Some((Instant::now(), outcome.clone()));
-        outcome
-    }
-
-    async fn forget_readiness(&self) {
-        *self.readiness.lock().await = None;
-    }
-
-    pub(crate) async fn status(&self) -> Status {
-        let ready = self.readiness().await;
-        let (facts, saved) = (self.facts.read(), self.saved.get());
-        let running = self.code_server.desire().process.is_some();
-        let operation = self.operations.current();
-        Status {
-            vmid: self.config.vmid,
-            container_type: saved.as_ref().map(|saved| saved.config.container_type),
-            state: facts.state,
-            process_running: running,
-            ready: ready.ready,
-            ready_source: ready.ready_source,
-            ready_error: ready.ready_error,
-            last_ready_at: facts.last_ready_at,
-            install_step: facts.install_step,
-            crash_count: facts.crash_count,
-            error: facts.error,
-            runtime_installed: facts.runtime_installed,
-            dev_provisioned: facts.dev_provisioned,
-            dev_ready_at: saved.as_ref().and_then(|saved| saved.dev_ready_at.clone()),
-            provisioning_complete: facts.provisioning_complete,
-            workspace_root: saved
-                .filter(|saved| saved.config.container_type == ContainerType::Dev)
-                .map(|_| self.layout.workspace().display().to_string()),
-            code_server_installed: facts.code_server_installed,
-            code_server_running: running,
-            operation_in_progress: operation.is_some(),
-            operation_type: operation.map(str::to_owned),
-            agent_version: env!("CARGO_PKG_VERSION").to_owned(),
-            timestamp: clock::text(&self.clock),
         }
     }
 }

@@ -18,6 +18,7 @@ use crate::install::{Cache, Installer};
 use crate::layout::Layout;
 use crate::listener;
 use crate::lock::Lock;
+use crate::readiness;
 use crate::routes::router;
 use crate::saved::SavedFile;
 
@@ -106,10 +107,12 @@ impl App {
         let stopping = agent.stopping.clone();
         let _guard = stopping.clone().drop_guard();
 
-        let (watched, supervisor_stop) = (Arc::clone(&agent), stopping.clone());
-        agent
-            .tasks
-            .spawn(async move { supervisor_stop.run_until_cancelled(supervise(watched)).await });
+        let watchers = futures::future::join(
+            supervise(Arc::clone(&agent)),
+            readiness::watch(Arc::clone(&agent)),
+        );
+        let watchers_stop = stopping.clone();
+        agent.tasks.spawn(async move { watchers_stop.run_until_cancelled(watchers).await });
         agent.resume();
 
         listener::serve(self.listener, self.router, stop).await;

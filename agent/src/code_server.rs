@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
+use crate::blocking::blocking;
 use crate::clock::pause;
 use crate::process::{Process, StillAlive};
 
@@ -75,7 +76,8 @@ impl CodeServer {
     /// Dropping the future leaves the process, which the next call finds.
     pub(crate) async fn ensure(&self, launch: &Launch) -> Result<(), CodeServerError> {
         self.desire.send_modify(|desire| desire.wanted = true);
-        if let Some(process) = launch.find() {
+        let known = launch.clone();
+        if let Some(process) = blocking(move || known.find()).await {
             match verify(launch, &process).await {
                 Ok(()) => {
                     tracing::info!(process.pid = process.pid(), "found code-server running");
@@ -92,7 +94,8 @@ impl CodeServer {
         self.desire.send_modify(|desire| desire.process = None);
         launch.tree().end().await?;
 
-        let process = launch.spawn().map_err(CodeServerError::Spawn)?;
+        let new = launch.clone();
+        let process = blocking(move || new.spawn()).await.map_err(CodeServerError::Spawn)?;
         let verified = verify(launch, &process).await;
         match verified {
             Ok(()) => {

@@ -76,9 +76,12 @@ impl Facts {
                     self.error = Some(error);
                 }
             }
-            Event::Recovered if !self.provisioning_complete => {}
+            // While anything else is missing, that is what matters.
+            Event::Recovered if !self.dev_provisioned => {}
             Event::Recovered => {
                 self.state = AgentState::Running;
+                self.provisioning_complete = true;
+                self.install_step = None;
                 self.error = None;
             }
             Event::Settled => self.crash_count = 0,

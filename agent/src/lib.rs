@@ -6,6 +6,7 @@
 
 mod agent;
 mod app;
+mod blocking;
 pub mod clock;
 mod code_server;
 pub mod config;
@@ -21,6 +22,7 @@ mod lock;
 mod operation;
 mod process;
 mod provision;
+mod readiness;
 mod routes;
 mod saved;
 mod workload;

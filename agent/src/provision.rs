@@ -11,6 +11,7 @@ use zlh_agent_protocol::artifact::DevCatalog;
 use zlh_ids::{ContainerType, Vmid};
 
 use crate::agent::Agent;
+use crate::blocking::blocking;
 use crate::clock;
 use crate::code_server::{CodeServerError, Launch};
 use crate::facts::Event;
@@ -32,8 +33,6 @@ pub(crate) enum ProvisionError {
         #[source]
         source: io::Error,
     },
-    #[error("interrupted")]
-    Interrupted,
 }
 
 /// Refuses at once what can be refused without asking the artifact store.
@@ -65,7 +64,7 @@ pub(crate) async fn provision(agent: &Arc<Agent>) -> Result<(), ProvisionError> 
     agent.facts.post(Event::Step(format!("prepare user {} and workspace", agent.config.user)));
     let workload = {
         let agent = Arc::clone(agent);
-        tokio::task::spawn_blocking(move || {
+        blocking(move || {
             let workload = workload::resolve(&agent.config)?;
             agent
                 .layout
@@ -73,8 +72,7 @@ pub(crate) async fn provision(agent: &Arc<Agent>) -> Result<(), ProvisionError> 
                 .map_err(io_error("prepare home and workspace"))?;
             Ok::<_, ProvisionError>(workload)
         })
-        .await
-        .map_err(|_| ProvisionError::Interrupted)??
+        .await?
     };
 
     let runtime = shop.runtime().await?;
@@ -101,8 +99,8 @@ pub(crate) async fn provision(agent: &Arc<Agent>) -> Result<(), ProvisionError> 
     agent.facts.post(Event::Provisioned);
     let now = clock::text(&agent.clock);
     agent
-        .saved
-        .update(|saved| saved.dev_ready_at = saved.dev_ready_at.take().or(Some(now)))
+        .save(|saved| saved.dev_ready_at = saved.dev_ready_at.take().or(Some(now)))
+        .await
         .map_err(io_error("save that the container is provisioned"))?;
 
     let before = {
@@ -113,7 +111,7 @@ pub(crate) async fn provision(agent: &Arc<Agent>) -> Result<(), ProvisionError> 
         (Some(launch), _) if saved.code_server_stopped => agent.code_server.stop(&launch).await?,
         (Some(launch), _) => {
             agent.facts.post(Event::Step("start code-server".to_owned()));
-            agent.code_server.ensure(&launch).await.inspect_err(|_| agent.code_server.give_up())?;
+            agent.code_server.ensure(&launch).await?;
         }
         (None, Some(before)) => agent.code_server.stop(&before).await?,
         (None, None) => {}
@@ -123,14 +121,14 @@ pub(crate) async fn provision(agent: &Arc<Agent>) -> Result<(), ProvisionError> 
 
 /// Gets artifacts, asking the store only for what is not installed.
 struct Shop<'a> {
-    agent: &'a Agent,
+    agent: &'a Arc<Agent>,
     config: &'a AgentConfig,
     store: Store,
     catalog: Option<DevCatalog>,
 }
 
 impl<'a> Shop<'a> {
-    fn new(agent: &'a Agent, config: &'a AgentConfig) -> Result<Self, ProvisionError> {
+    fn new(agent: &'a Arc<Agent>, config: &'a AgentConfig) -> Result<Self, ProvisionError> {
         let jitter = Duration::from_millis(u64::from(config.vmid.get() % 1000));
         let store = Store::new(&config.artifact_base_url, jitter).map_err(InstallError::from)?;
         Ok(Self { agent, config, store, catalog: None })
@@ -165,8 +163,8 @@ impl<'a> Shop<'a> {
             .install(&self.store, &artifact, &shelf.join(Path::new(&artifact.version)))
             .await?;
         self.agent
-            .saved
-            .update(|saved| saved.code_server_version = Some(artifact.version))
+            .save(|saved| saved.code_server_version = Some(artifact.version))
+            .await
             .map_err(io_error("save the version of code-server"))?;
         Ok(installed)
     }

@@ -15,6 +15,7 @@ use subtle::ConstantTimeEq as _;
 use zlh_agent_protocol::agent::{Accepted, AgentConfig, CodeServerState, Status, Version};
 
 use crate::agent::{Agent, CodeServerAction};
+use crate::blocking::blocking;
 use crate::config::Secret;
 use crate::error::ApiError;
 
@@ -65,13 +66,13 @@ fn presents(headers: &HeaderMap, token: &Secret) -> bool {
 }
 
 async fn get_ready(State(agent): State<Arc<Agent>>) -> Response {
-    let ready = agent.readiness().await;
+    let ready = agent.ready();
     let status = if ready.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, Json(ready)).into_response()
 }
 
 async fn get_status(State(agent): State<Arc<Agent>>) -> Json<Status> {
-    Json(agent.status().await)
+    Json(agent.status())
 }
 
 async fn get_version() -> Json<Version> {
@@ -86,34 +87,35 @@ async fn put_config(
     let config: AgentConfig =
         serde_json::from_slice(&body).map_err(|error| ApiError::Invalid(error.to_string()))?;
 
-    let state = agent.configure(config)?;
+    let state = blocking(move || agent.configure(config)).await?;
 
     Ok((StatusCode::ACCEPTED, Json(Accepted { ok: true, state })))
 }
 
 async fn start_code_server(
     State(agent): State<Arc<Agent>>,
-) -> Result<Json<CodeServerState>, ApiError> {
+) -> Result<(StatusCode, Json<CodeServerState>), ApiError> {
     act(&agent, CodeServerAction::Start).await
 }
 
 async fn stop_code_server(
     State(agent): State<Arc<Agent>>,
-) -> Result<Json<CodeServerState>, ApiError> {
+) -> Result<(StatusCode, Json<CodeServerState>), ApiError> {
     act(&agent, CodeServerAction::Stop).await
 }
 
 async fn restart_code_server(
     State(agent): State<Arc<Agent>>,
-) -> Result<Json<CodeServerState>, ApiError> {
+) -> Result<(StatusCode, Json<CodeServerState>), ApiError> {
     act(&agent, CodeServerAction::Restart).await
 }
 
 async fn act(
     agent: &Arc<Agent>,
     action: CodeServerAction,
-) -> Result<Json<CodeServerState>, ApiError> {
-    agent.code_server_action(action).await?;
+) -> Result<(StatusCode, Json<CodeServerState>), ApiError> {
+    let done = agent.code_server_action(action).await?;
     let code_server_running = agent.code_server.desire().process.is_some();
-    Ok(Json(CodeServerState { ok: true, code_server_running }))
+    let status = if done { StatusCode::OK } else { StatusCode::ACCEPTED };
+    Ok((status, Json(CodeServerState { ok: true, code_server_running })))
 }

@@ -8,7 +8,7 @@ use crate::http_get::{Endpoint, GetError, get};
 
 /// While it starts, the first `/` loads the IDE's server part: seconds on a busy machine.
 pub(super) const START_LIMIT: Duration = Duration::from_secs(15);
-/// Once it runs.
+/// Once it runs; nobody waits for the answer.
 pub(crate) const READY_LIMIT: Duration = Duration::from_secs(3);
 
 /// It does not serve the IDE.

@@ -34,7 +34,7 @@ pub(crate) async fn supervise(agent: Arc<Agent>) {
                         agent.code_server_settled();
                     }
                     () = pause(LOG_CHECK) => {
-                        agent.shorten_log();
+                        agent.shorten_log().await;
                     }
                     _ = desire.changed() => {}
                 }

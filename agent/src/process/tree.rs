@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 
 use super::{Entry, signal};
+use crate::blocking::blocking;
 use crate::clock::pause;
 
 /// How long processes may take to end by themselves: code-server needs up to 3 s and its helpers up to 5 s
@@ -71,6 +72,15 @@ impl Tree {
         }
     }
 
+    /// [`members`](Self::members), which reads all of `/proc`.
+    async fn scan(mut self) -> (Self, Vec<Entry>) {
+        blocking(move || {
+            let members = self.members();
+            (self, members)
+        })
+        .await
+    }
+
     fn is_seed(&self, entry: &Entry) -> bool {
         if self.everything_of == Some(entry.uid) {
             return true;
@@ -87,12 +97,14 @@ impl Tree {
     ///
     /// Some are still there after [`KILL_LIMIT`].
     pub(crate) async fn end(mut self) -> Result<(), StillAlive> {
-        for member in self.members() {
-            signal(&member, Signal::TERM);
+        let mut members;
+        (self, members) = self.scan().await;
+        for member in &members {
+            signal(member, Signal::TERM);
         }
         let asked = Instant::now();
         loop {
-            let members = self.members();
+            (self, members) = self.scan().await;
             let Some(first) = members.first() else { return Ok(()) };
             if asked.elapsed() > TERM_GRACE + KILL_LIMIT {
                 return Err(StillAlive { count: members.len(), example: first.pid });

@@ -138,6 +138,96 @@ async fn code_server_is_started_again_when_it_dies() {
 }
 
 #[tokio::test]
+async fn a_code_server_that_does_not_come_up_after_a_restart_is_tried_again() {
+    let (container, store, port) = (Container::new(), Store::start().await, free_port());
+    let _down = Down(&container);
+    let agent = Agent::start(&container, port).await;
+    call(agent.address, "POST", "/config", Some(&config(&store.url()))).await;
+    status_when(agent.address, "running").await;
+
+    agent.kill();
+    down(&container);
+    let dies = container.path("home/dev/workspace/dies");
+    std::fs::write(&dies, "").unwrap();
+    let agent = Agent::start(&container, port).await;
+
+    let crashed = status_when(agent.address, "crashed").await;
+    assert_eq!(
+        crashed["error"],
+        "code-server ended while it was starting (exit code 1): not today"
+    );
+    assert_eq!(crashed["ready"], false);
+    std::fs::remove_file(&dies).unwrap();
+    let status = status_when(agent.address, "running").await;
+    assert_eq!((&status["ready"], &status["error"]), (&true.into(), &Value::Null));
+}
+
+#[tokio::test]
+async fn a_first_start_that_fails_is_made_good_by_a_later_one() {
+    let (container, store) = (Container::new(), Store::start().await);
+    let _down = Down(&container);
+    let dies = container.path("home/dev/workspace/dies");
+    std::fs::create_dir_all(dies.parent().unwrap()).unwrap();
+    std::fs::write(&dies, "").unwrap();
+    let agent = Agent::start(&container, free_port()).await;
+    call(agent.address, "POST", "/config", Some(&config(&store.url()))).await;
+    status_when(agent.address, "error").await;
+    std::fs::remove_file(&dies).unwrap();
+
+    assert_eq!(agent.action("start").await.0, 200);
+
+    let status = call(agent.address, "GET", "/status", None).await.1;
+    assert_eq!((&status["state"], &status["ready"]), (&"running".into(), &true.into()));
+    assert_eq!(status["provisioningComplete"], true);
+}
+
+#[tokio::test]
+async fn no_answer_waits_for_a_code_server_that_hangs() {
+    let (container, store) = (Container::new(), Store::start().await);
+    let _down = Down(&container);
+    let agent = Agent::start(&container, free_port()).await;
+    call(agent.address, "POST", "/config", Some(&config(&store.url()))).await;
+    status_when(agent.address, "running").await;
+    std::fs::write(container.path("home/dev/workspace/hangs"), "").unwrap();
+
+    let mut slowest = std::time::Duration::ZERO;
+    let ready = eventually(
+        async || {
+            let begun = std::time::Instant::now();
+            let ready = call(agent.address, "GET", "/ready", None).await;
+            call(agent.address, "GET", "/status", None).await;
+            slowest = slowest.max(begun.elapsed());
+            ready
+        },
+        |ready| ready.0 == 503,
+    )
+    .await;
+
+    assert_eq!(ready.1["readyError"], "`/` does not answer: no answer in time");
+    // The poller gives up after two seconds.
+    assert!(slowest < std::time::Duration::from_secs(2), "{slowest:?}");
+}
+
+#[tokio::test]
+async fn a_start_that_takes_longer_than_a_request_goes_on_without_it() {
+    let (container, store) = (Container::new(), Store::start().await);
+    let _down = Down(&container);
+    let agent = Agent::start(&container, free_port()).await;
+    call(agent.address, "POST", "/config", Some(&config(&store.url()))).await;
+    status_when(agent.address, "running").await;
+    let slow = container.path("home/dev/workspace/slow");
+    std::fs::write(&slow, "").unwrap();
+
+    let (status, body) = agent.action("restart").await;
+
+    assert_eq!((status, &body["codeServerRunning"]), (202, &false.into()));
+    assert_eq!(agent.action("start").await.0, 409, "it is still going on");
+    std::fs::remove_file(&slow).unwrap();
+    let running = async || call(agent.address, "GET", "/status", None).await.1;
+    eventually(running, |status| status["codeServerRunning"] == true).await;
+}
+
+#[tokio::test]
 async fn an_agent_killed_at_any_moment_leaves_nothing_doubled() {
     let (container, store, port) = (Container::new(), Store::start().await, free_port());
     let _down = Down(&container);

@@ -14,15 +14,21 @@ use zlh_agent_protocol::artifact::{
     Artifact, CODE_SERVER_ADDON, DEV_CATALOG_PATH, DevCatalog, Package,
 };
 
-/// Listens like code-server, has a helper in a session of its own like its terminal, and fails on `/` when
-/// the workspace says so.
+/// Listens like code-server, has a helper in a session of its own like its terminal, and is as broken as files
+/// of the workspace say.
 const CODE_SERVER: &str = r#"#!/usr/bin/env python3
-import http.server, os, socketserver, subprocess, sys
+import http.server, os, socketserver, subprocess, sys, time
+if os.path.exists("dies"):
+    sys.exit("not today")
+while os.path.exists("slow"):
+    time.sleep(0.05)
 subprocess.Popen(["sleep", "86400"], start_new_session=True, env={})
 class Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
     daemon_threads = True
 class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
+        while self.path == "/" and os.path.exists("hangs"):
+            time.sleep(0.05)
         broken = self.path == "/" and os.path.exists("broken")
         self.send_response(500 if broken else 302 if self.path == "/" else 200)
         self.send_header("content-length", "0")

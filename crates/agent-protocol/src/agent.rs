@@ -156,7 +156,8 @@ pub struct Version {
     pub version: String,
 }
 
-/// `POST /dev/codeserver/{start,stop,restart}`: 200 once it is so. 409 while another operation runs or
+/// `POST /dev/codeserver/{start,stop,restart}`: 200 once it is so; 202 when that takes longer than a request
+/// may, and goes on: `/status` tells. 409 while another operation runs or
 /// before a configuration with code-server; 503 when code-server does not come up.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
