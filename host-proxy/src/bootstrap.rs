@@ -45,12 +45,23 @@ pub struct Credentials {
     pub password: String,
 }
 
-/// Brings the database up to date.
+/// Brings the database up to date, in as many calls as it takes.
 ///
 /// # Errors
 ///
 /// The components refused, or did not answer for half a minute.
 pub async fn migrate(api: &InternalApi) -> Result<Migrated, BootstrapError> {
+    let mut applied = Vec::new();
+    loop {
+        let mut migrated = migrate_once(api).await?;
+        applied.append(&mut migrated.applied);
+        if migrated.complete {
+            return Ok(Migrated { applied, ..migrated });
+        }
+    }
+}
+
+async fn migrate_once(api: &InternalApi) -> Result<Migrated, BootstrapError> {
     let mut tries = 0;
     loop {
         match api.run::<Migrated>("/internal/migrate").await {

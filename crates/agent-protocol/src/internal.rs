@@ -30,6 +30,13 @@ pub struct Migrated {
     pub applied: Vec<String>,
     /// Number of the newest migration.
     pub version: i64,
+    /// There is none left: another call would apply nothing. Older components always do all.
+    #[serde(default = "yes")]
+    pub complete: bool,
+}
+
+fn yes() -> bool {
+    true
 }
 
 /// Answer of `GET /internal/agents`: every container that has an agent to ask.

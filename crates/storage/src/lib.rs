@@ -21,7 +21,7 @@ mod backend;
 
 pub use backend::Database;
 pub use error::StoreError;
-pub use migrate::{Migrated, migrate};
+pub use migrate::{Migrated, migrate, migrate_while};
 pub use row::{FromValue, Row, Value};
 
 use std::ops::Deref;

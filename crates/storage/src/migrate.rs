@@ -18,6 +18,8 @@ pub struct Migrated {
     pub applied: Vec<String>,
     /// Version of the schema now.
     pub version: i64,
+    /// There is none left.
+    pub complete: bool,
 }
 
 /// Brings the schema up to date. Several callers at once are fine: one does it, the others find it done.
@@ -26,9 +28,39 @@ pub struct Migrated {
 ///
 /// [`StoreError::TooNew`] when the database was migrated by a newer program.
 pub async fn migrate(database: &Database, now_ms: i64) -> Result<Migrated, StoreError> {
+    migrate_while(database, now_ms, || true).await
+}
+
+/// The same, asking after each migration whether to go on: all of them may take longer than a request may.
+///
+/// # Errors
+///
+/// [`StoreError::TooNew`] when the database was migrated by a newer program.
+pub async fn migrate_while(
+    database: &Database,
+    now_ms: i64,
+    go_on: impl Fn() -> bool,
+) -> Result<Migrated, StoreError> {
     let db = database.open().await?;
     db.query("PRAGMA journal_mode = WAL", &[]).await?;
-    let tx = db.begin().await?;
+    let mut applied = Vec::new();
+    loop {
+        let (version, name) = migrate_once(database, now_ms).await?;
+        let complete = name.is_none();
+        applied.extend(name);
+        if complete || !go_on() {
+            return Ok(Migrated { applied, version, complete });
+        }
+    }
+}
+
+/// Applies the oldest migration that is missing, in a transaction of its own. Answers the version then, and
+/// the migration's name.
+async fn migrate_once(
+    database: &Database,
+    now_ms: i64,
+) -> Result<(i64, Option<String>), StoreError> {
+    let tx = database.open().await?.begin().await?;
     tx.execute(
         "CREATE TABLE IF NOT EXISTS schema_migrations \
          (version BIGINT PRIMARY KEY, name TEXT NOT NULL, applied_at BIGINT NOT NULL)",
@@ -44,20 +76,18 @@ pub async fn migrate(database: &Database, now_ms: i64) -> Result<Migrated, Store
     if found > known {
         return Err(StoreError::TooNew { found, known });
     }
-    let mut applied = Vec::new();
-    for (version, name, sql) in MIGRATIONS.iter().filter(|(version, ..)| *version > found) {
-        for statement in statements(sql) {
-            tx.execute(statement, &[]).await?;
-        }
-        tx.execute(
-            "INSERT INTO schema_migrations (version, name, applied_at) VALUES ($1, $2, $3)",
-            &[(*version).into(), (*name).into(), now_ms.into()],
-        )
-        .await?;
-        applied.push((*name).to_owned());
+    let next = MIGRATIONS.iter().find(|(version, ..)| *version > found);
+    let Some((version, name, sql)) = next else { return Ok((found, None)) };
+    for statement in statements(sql) {
+        tx.execute(statement, &[]).await?;
     }
+    tx.execute(
+        "INSERT INTO schema_migrations (version, name, applied_at) VALUES ($1, $2, $3)",
+        &[(*version).into(), (*name).into(), now_ms.into()],
+    )
+    .await?;
     tx.commit().await?;
-    Ok(Migrated { applied, version: known })
+    Ok((*version, Some((*name).to_owned())))
 }
 
 /// A semicolon at the end of a line ends a statement.
@@ -77,7 +107,21 @@ mod tests {
         let second = migrate(&database, 2).await.unwrap();
 
         assert_eq!(first.applied, ["accounts", "instances", "ide_sessions", "audit_log", "upkeep"]);
-        assert_eq!(second, Migrated { applied: Vec::new(), version: first.version });
+        let nothing = Migrated { applied: Vec::new(), version: first.version, complete: true };
+        assert_eq!(second, nothing);
+    }
+
+    #[tokio::test]
+    async fn migrating_is_done_in_as_many_calls_as_it_takes() {
+        let database = Database::in_memory().unwrap();
+
+        let first = migrate_while(&database, 1, || false).await.unwrap();
+        let rest = migrate(&database, 2).await.unwrap();
+
+        let wanted = Migrated { applied: vec!["accounts".to_owned()], version: 1, complete: false };
+        assert_eq!(first, wanted);
+        assert_eq!(rest.applied[0], "instances");
+        assert!(rest.complete);
     }
 
     #[tokio::test]

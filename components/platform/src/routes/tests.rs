@@ -247,7 +247,21 @@ async fn an_empty_database_is_migrated_and_the_next_time_left_alone() {
 
     assert_eq!((first, second), (StatusCode::OK, StatusCode::OK));
     assert_ne!(body["applied"], json!([]));
-    assert_eq!(again, json!({ "applied": [], "version": body["version"] }));
+    assert_eq!(again, json!({ "applied": [], "version": body["version"], "complete": true }));
+}
+
+#[tokio::test]
+async fn a_call_that_took_long_leaves_the_rest_to_the_next() {
+    static TICKS: std::sync::atomic::AtomicI64 = std::sync::atomic::AtomicI64::new(NOW);
+    let slow = || TICKS.fetch_add(6_000, std::sync::atomic::Ordering::Relaxed);
+    let world = World::unmigrated().later(slow);
+
+    let (_, first) = world.send("POST", "/internal/migrate", json!(null)).await;
+    let (_, second) = world.send("POST", "/internal/migrate", json!(null)).await;
+
+    assert_eq!(first["applied"], json!(["accounts", "instances"]));
+    assert_eq!((&first["version"], &first["complete"]), (&json!(2), &json!(false)));
+    assert_eq!(second["applied"][0], "ide_sessions");
 }
 
 #[tokio::test]
