@@ -45,6 +45,13 @@ impl Cache {
             Ok(metadata)
                 if metadata.is_dir() && metadata.uid() == 0 && metadata.mode() & 0o022 == 0 =>
             {
+                if let Err(error) = sweep(folder) {
+                    let error: &dyn std::error::Error = &error;
+                    tracing::warn!(
+                        error,
+                        "what interrupted agents left in the artifact cache stays"
+                    );
+                }
                 Some(Self { folder: folder.to_owned() })
             }
             _ => refused("others than root could change them"),
@@ -97,6 +104,28 @@ impl CacheEntry {
     }
 }
 
+/// Removes what agents had half unpacked when they were killed. Where a lock is held, one is unpacking.
+fn sweep(folder: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.extension().is_none_or(|extension| extension != "partial") {
+            continue;
+        }
+        let lock = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(path.with_extension("lock"))?;
+        match lock.try_lock() {
+            Ok(()) => remove(&path)?,
+            Err(TryLockError::WouldBlock) => {}
+            Err(TryLockError::Error(error)) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
 fn link_tree(from: &Path, to: &Path) -> io::Result<()> {
     DirBuilder::new().mode(0o755).create(to)?;
     for entry in fs::read_dir(from)? {
@@ -111,4 +140,25 @@ fn link_tree(from: &Path, to: &Path) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_killed_agent_left_is_removed_and_what_another_unpacks_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        for name in ["dead.partial/bin", "alive.partial/bin", "whole/bin"] {
+            fs::create_dir_all(path(name)).unwrap();
+        }
+        let unpacking = File::create(path("alive.lock")).unwrap();
+        unpacking.lock().unwrap();
+
+        sweep(folder.path()).unwrap();
+
+        let left = ["dead.partial", "alive.partial", "whole"].map(|name| path(name).exists());
+        assert_eq!(left, [false, true, true]);
+    }
 }

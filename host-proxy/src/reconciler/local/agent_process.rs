@@ -62,16 +62,16 @@ impl AgentProcess {
     ///
     /// [`io::ErrorKind::AddrInUse`] when somebody else listens on its port.
     pub(super) async fn start(&mut self, launch: &Launch) -> io::Result<()> {
-        if !self.runs(launch)? && !self.just_started() {
+        if !self.runs(launch).await? && !self.just_started() {
             port_is_free(launch.port).await?;
-            self.spawn(launch)?;
+            self.spawn(launch).await?;
         }
         Ok(())
     }
 
     /// Starts an agent that ought to run, with patience for one that keeps dying; true if it did.
     pub(super) async fn revive(&mut self, launch: &Launch) -> io::Result<bool> {
-        if self.runs(launch)? {
+        if self.runs(launch).await? {
             return Ok(false);
         }
         let age = self.started_at.map(|started_at| started_at.elapsed());
@@ -82,13 +82,13 @@ impl AgentProcess {
         }
         self.back_off = (self.back_off * 2).clamp(FIRST_BACK_OFF, LONGEST_BACK_OFF);
         port_is_free(launch.port).await?;
-        self.spawn(launch)?;
+        self.spawn(launch).await?;
         Ok(true)
     }
 
     /// Ends the agent and everything in the container. Done when nothing of it runs.
     pub(super) async fn down(&mut self, launch: &Launch) -> io::Result<()> {
-        if self.is_down && !self.runs(launch)? {
+        if self.is_down && !self.runs(launch).await? {
             return Ok(());
         }
         if let Err(error) = ask_to_end(launch).await {
@@ -102,7 +102,7 @@ impl AgentProcess {
         Ok(())
     }
 
-    fn runs(&mut self, launch: &Launch) -> io::Result<bool> {
+    async fn runs(&mut self, launch: &Launch) -> io::Result<bool> {
         if let Some(child) = &mut self.child {
             match child.try_wait()? {
                 // Its lock is not tried: it may just be about to take it.
@@ -113,15 +113,15 @@ impl AgentProcess {
                 }
             }
         }
-        lock_is_held(launch)
+        blocking(launch, lock_is_held).await
     }
 
     fn just_started(&self) -> bool {
         self.started_at.is_some_and(|started_at| started_at.elapsed() < FIRST_BACK_OFF)
     }
 
-    fn spawn(&mut self, launch: &Launch) -> io::Result<()> {
-        let log = open_log(launch)?;
+    async fn spawn(&mut self, launch: &Launch) -> io::Result<()> {
+        let log = blocking(launch, open_log).await?;
         let child = command(launch)
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
@@ -184,6 +184,15 @@ fn command(launch: &Launch) -> Command {
         command.env("ZLH_AGENT_UID", user.to_string()).env("ZLH_AGENT_GID", user.to_string());
     }
     command
+}
+
+/// Files are on whatever disk the data folder is on.
+async fn blocking<T: Send + 'static>(
+    launch: &Launch,
+    work: fn(&Launch) -> io::Result<T>,
+) -> io::Result<T> {
+    let launch = launch.clone();
+    tokio::task::spawn_blocking(move || work(&launch)).await.map_err(io::Error::other)?
 }
 
 fn open_log(launch: &Launch) -> io::Result<File> {

@@ -6,7 +6,9 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::time::Duration;
 
+use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use tokio::task::spawn_blocking;
 
 use crate::clock::pause;
 
@@ -18,7 +20,11 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// container's own user. Done when nothing of it is left.
 pub(super) async fn sweep(root: &Path, user: Option<u32>) -> io::Result<()> {
     for _ in 0..TRIES {
-        if kill_all(root, user)? == 0 {
+        // All of `/proc` is read.
+        let root = root.to_owned();
+        let found =
+            spawn_blocking(move || kill_all(&root, user)).await.map_err(io::Error::other)??;
+        if found == 0 {
             return Ok(());
         }
         pause(PAUSE).await;
@@ -36,7 +42,11 @@ fn kill_all(root: &Path, user: Option<u32>) -> io::Result<usize> {
         let Ok(process) = pidfd_open(pid, PidfdFlags::empty()) else { continue };
         if is_of(pid, root, user) {
             found += 1;
-            pidfd_send_signal(&process, Signal::KILL)?;
+            match pidfd_send_signal(&process, Signal::KILL) {
+                // It has just ended by itself.
+                Ok(()) | Err(Errno::SRCH) => {}
+                Err(error) => return Err(error.into()),
+            }
         }
     }
     Ok(found)
