@@ -236,15 +236,12 @@ impl App {
                 async move { edge.handle(Door::Public, request, client).await }
             },
         ));
-        tasks.spawn(listener::serve(
-            listeners.tunnel,
-            bounds,
-            stop.clone(),
-            move |request, client| {
+        if let Some(tunnel) = listeners.tunnel {
+            tasks.spawn(listener::serve(tunnel, bounds, stop.clone(), move |request, client| {
                 let edge = Arc::clone(&edge);
                 async move { edge.handle(Door::Tunnel, request, client).await }
-            },
-        ));
+            }));
+        }
         tasks.spawn(listener::serve(listeners.admin, bounds, stop.clone(), move |request, _| {
             let admin = admin.clone();
             async move { admin.handle(request).await }

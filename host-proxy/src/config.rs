@@ -1,16 +1,17 @@
 //! Settings: flags and environment in, one typed value or one sentence that names the setting out.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::ide_proxy::host::HostSuffix;
 
+mod component_variables;
 mod env;
 mod source;
 
-pub use env::{Environment, log_settings, process_environment};
+pub use env::{Environment, LogSettings, process_environment};
 use source::Source;
 pub use source::{ConfigError, Flags};
 
@@ -25,9 +26,10 @@ pub struct Config {
     pub artifacts: PathBuf,
     /// `--listen`, `ZLH_LISTEN` (or only a `PORT`): the public listener; default `127.0.0.1:8080`.
     pub listen: SocketAddr,
-    /// `--ide-listen`, `ZLH_IDE_LISTEN`: IDEs below `/__ide/`, away from the portal's origin; default
-    /// `127.0.0.1:8081`.
-    pub ide_listen: SocketAddr,
+    /// `--ide-listen`, `ZLH_IDE_LISTEN`: IDEs below `/__ide/`, away from the portal's origin, or `off`. All of
+    /// them share that origin, so the default is `off` as long as token routes answer hosted URLs, and
+    /// `127.0.0.1:8081` when they do not.
+    pub ide_listen: Option<SocketAddr>,
     /// `--admin-listen`, `ZLH_ADMIN_LISTEN`: health and metrics, private; default `127.0.0.1:8082`.
     pub admin_listen: SocketAddr,
     /// `--artifact-listen`, `ZLH_ARTIFACT_LISTEN`: where agents fetch artifacts; default `127.0.0.1:8083`.
@@ -166,6 +168,8 @@ impl Config {
         var: impl Fn(&str) -> Option<String>,
     ) -> Result<Self, ConfigError> {
         let source = Source { flags, var: &var };
+        component_variables::check(&environment.variables)?;
+        let ide = ide_settings(&source)?;
         source.parse("ZLH_NODE_DRIVER", (), "`local`", |text| (text == "local").then_some(()))?;
 
         Ok(Self {
@@ -173,11 +177,11 @@ impl Config {
             manifest: source.path("ZLH_MANIFEST", "spin.toml")?,
             artifacts: source.path("ZLH_ARTIFACTS", "artifacts")?,
             listen: public_listener(&source)?,
-            ide_listen: source.address("ZLH_IDE_LISTEN", 8081)?,
+            ide_listen: ide_listener(&source, &ide)?,
             admin_listen: source.address("ZLH_ADMIN_LISTEN", 8082)?,
             artifact_listen: source.address("ZLH_ARTIFACT_LISTEN", 8083)?,
             artifact_url: source.url("ZLH_ARTIFACT_URL")?,
-            ide: ide_settings(&source)?,
+            ide,
             tokens: token_settings(&source)?,
             node: node_settings(&source, environment)?,
             poll_interval: source.seconds("ZLH_POLL_INTERVAL_SECONDS", 5, 1..=3600)?,
@@ -206,6 +210,26 @@ fn public_listener<F: Fn(&str) -> Option<String>>(
 ) -> Result<SocketAddr, ConfigError> {
     let port = source.parse("PORT", 8080, "a port number", |text| text.parse().ok())?;
     source.address("ZLH_LISTEN", port)
+}
+
+fn ide_listener<F: Fn(&str) -> Option<String>>(
+    source: &Source<'_, F>,
+    ide: &IdeSettings,
+) -> Result<Option<SocketAddr>, ConfigError> {
+    let tunnel_only = !ide.return_hosted_url;
+    let default = tunnel_only.then(|| SocketAddr::from((Ipv4Addr::LOCALHOST, 8081)));
+    // Somebody else may serve it.
+    let needed = tunnel_only && ide.public_url.is_none();
+    let want = match needed {
+        true => {
+            "an IP address and port such as `127.0.0.1:8081`, as `DEV_IDE_RETURN_HOSTED_URL` is `false`"
+        }
+        false => "an IP address and port such as `127.0.0.1:8081`, or `off`",
+    };
+    source.parse("ZLH_IDE_LISTEN", default, want, |text| match text {
+        "off" => (!needed).then_some(None),
+        text => text.parse().ok().map(Some),
+    })
 }
 
 fn ide_settings<F: Fn(&str) -> Option<String>>(

@@ -70,8 +70,8 @@ pub struct PublicFace {
     pub scheme: PublicScheme,
     /// Where the tunnel listener is, if that was set.
     pub tunnel_url: Option<String>,
-    /// Where the tunnel listener is bound.
-    pub tunnel_address: SocketAddr,
+    /// Where the tunnel listener is bound, unless it is off.
+    pub tunnel_address: Option<SocketAddr>,
 }
 
 /// The proxy of every IDE.

@@ -6,12 +6,11 @@ use std::process::ExitCode;
 use anyhow::{Context as _, bail};
 use clap::{Args, Parser, Subcommand};
 use serde::Serialize;
-use tracing_subscriber::EnvFilter;
 use zlh_agent_protocol::internal::{CreateUser, CreatedUser};
 use zlh_authn::token::random_base64;
 use zlh_host_proxy::app::{self, App, Backend, ComponentsApp};
 use zlh_host_proxy::bootstrap::{self, Credentials};
-use zlh_host_proxy::config::{Config, Flags, log_settings, process_environment};
+use zlh_host_proxy::config::{Config, Flags, LogSettings, process_environment};
 use zlh_host_proxy::shutdown;
 
 /// Hosting control plane: game servers and dev containers on your own hardware.
@@ -109,7 +108,8 @@ struct CommonFlags {
     /// Public listener (ZLH_LISTEN; default 127.0.0.1:8080).
     #[arg(long)]
     listen: Option<String>,
-    /// Listener of IDEs below `/__ide/` (ZLH_IDE_LISTEN; default 127.0.0.1:8081).
+    /// Listener of IDEs below `/__ide/`, or `off` (ZLH_IDE_LISTEN; default `off`, and 127.0.0.1:8081 with
+    /// DEV_IDE_RETURN_HOSTED_URL=false).
     #[arg(long)]
     ide_listen: Option<String>,
     /// Private listener of health and metrics (ZLH_ADMIN_LISTEN; default 127.0.0.1:8082).
@@ -143,17 +143,7 @@ impl CommonFlags {
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    start_log();
-    let done = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .context("the runtime cannot be started")
-        .and_then(|runtime| {
-            let done = runtime.block_on(run(cli.command));
-            // What still runs has been given its time.
-            runtime.shutdown_background();
-            done
-        });
+    let done = start_log().and_then(|()| in_runtime(cli.command));
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -161,6 +151,19 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn in_runtime(command: Command) -> anyhow::Result<()> {
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("the runtime cannot be started")
+        .and_then(|runtime| {
+            let done = runtime.block_on(run(command));
+            // What still runs has been given its time.
+            runtime.shutdown_background();
+            done
+        })
 }
 
 async fn run(command: Command) -> anyhow::Result<()> {
@@ -181,7 +184,8 @@ struct Ready<'a> {
     ready: bool,
     url: String,
     admin_url: String,
-    ide_url: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ide_url: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     credentials: Option<&'a Credentials>,
 }
@@ -194,7 +198,7 @@ async fn up(config: Config, backend: Backend, json: bool) -> anyhow::Result<()> 
         () = stop.cancelled() => return Ok(()),
     };
     let addresses = app.addresses();
-    let (url, ide_url) = (app::url(addresses.public), app::url(addresses.tunnel));
+    let (url, ide_url) = (app::url(addresses.public), addresses.tunnel.map(app::url));
     let admin_url = app::url(addresses.admin);
     if json {
         let credentials = app.credentials();
@@ -288,9 +292,8 @@ fn print(line: &str) -> anyhow::Result<()> {
     writeln!(stdout, "{line}").and_then(|()| stdout.flush()).context("cannot write to stdout")
 }
 
-fn start_log() {
-    let (filter, json) = log_settings();
-    let filter = EnvFilter::try_new(&filter).unwrap_or_else(|_| EnvFilter::new("info"));
+fn start_log() -> anyhow::Result<()> {
+    let LogSettings { filter, json } = LogSettings::from_environment()?;
     let lines = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_ansi(std::io::stderr().is_terminal())
@@ -299,6 +302,7 @@ fn start_log() {
         true => lines.json().init(),
         false => lines.init(),
     }
+    Ok(())
 }
 
 /// Every connection is a file; the soft limit is often 1024 where the hard one is not.

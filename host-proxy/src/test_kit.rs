@@ -105,7 +105,7 @@ impl Stage {
         let face = PublicFace {
             scheme: PublicScheme::Http,
             tunnel_url: None,
-            tunnel_address: tunnel.local_addr().unwrap(),
+            tunnel_address: Some(tunnel.local_addr().unwrap()),
         };
         let proxy = Arc::new(IdeProxy::new(authority.clone(), Arc::clone(&streams), face));
         let base = format!("http://{}", components.local_addr().unwrap());

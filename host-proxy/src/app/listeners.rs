@@ -9,7 +9,7 @@ use crate::config::Config;
 
 pub(super) struct Listeners {
     pub(super) public: TcpListener,
-    pub(super) tunnel: TcpListener,
+    pub(super) tunnel: Option<TcpListener>,
     pub(super) admin: TcpListener,
     pub(super) artifacts: TcpListener,
     pub(super) addresses: Addresses,
@@ -20,8 +20,8 @@ pub(super) struct Listeners {
 pub struct Addresses {
     /// API, portal and hosted IDEs.
     pub public: SocketAddr,
-    /// IDEs below `/__ide/`.
-    pub tunnel: SocketAddr,
+    /// IDEs below `/__ide/`, unless they are off.
+    pub tunnel: Option<SocketAddr>,
     /// Health and metrics.
     pub admin: SocketAddr,
     /// Artifacts for agents.
@@ -31,18 +31,21 @@ pub struct Addresses {
 impl Listeners {
     pub(super) async fn bind(config: &Config) -> Result<Self, StartError> {
         let public = bind(config.listen, "--listen").await?;
-        let tunnel = bind(config.ide_listen, "--ide-listen").await?;
+        let tunnel = match config.ide_listen {
+            Some(address) => Some(bind(address, "--ide-listen").await?),
+            None => None,
+        };
         let admin = bind(config.admin_listen, "--admin-listen").await?;
         let artifacts = bind(config.artifact_listen, "--artifact-listen").await?;
         let addresses = Addresses {
             public: public.1,
-            tunnel: tunnel.1,
+            tunnel: tunnel.as_ref().map(|tunnel| tunnel.1),
             admin: admin.1,
             artifacts: artifacts.1,
         };
         Ok(Self {
             public: public.0,
-            tunnel: tunnel.0,
+            tunnel: tunnel.map(|tunnel| tunnel.0),
             admin: admin.0,
             artifacts: artifacts.0,
             addresses,

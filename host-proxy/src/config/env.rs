@@ -3,6 +3,10 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use tracing_subscriber::EnvFilter;
+
+use super::source::{ConfigError, Flags, Source};
+
 /// What is in the environment beyond single settings.
 #[derive(Debug, Clone, Default)]
 pub struct Environment {
@@ -27,11 +31,41 @@ pub fn process_environment() -> (Environment, impl Fn(&str) -> Option<String>) {
     (Environment { variables, program_folder }, variable)
 }
 
-/// `ZLH_LOG`, a filter such as `info` or `zlh=debug` (default `info`), and whether `ZLH_LOG_FORMAT` is `json`.
-#[must_use]
-pub fn log_settings() -> (String, bool) {
-    let filter = variable("ZLH_LOG").unwrap_or_else(|| "info".to_owned());
-    (filter, variable("ZLH_LOG_FORMAT").as_deref() == Some("json"))
+/// How the log is written, which is needed before anything else can be said.
+#[derive(Debug)]
+pub struct LogSettings {
+    /// `ZLH_LOG`: a filter such as `info` or `zlh_host_proxy=debug`; default `info`.
+    pub filter: EnvFilter,
+    /// `ZLH_LOG_FORMAT`: `text`, or `json` for machines; default `text`.
+    pub json: bool,
+}
+
+impl LogSettings {
+    /// Reads both.
+    ///
+    /// # Errors
+    ///
+    /// The one that is wrong, by name.
+    pub fn from_environment() -> Result<Self, ConfigError> {
+        Self::from_vars(variable)
+    }
+
+    pub(super) fn from_vars(var: impl Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
+        let source = Source { flags: &Flags::default(), var: &var };
+        let filter = source.parse(
+            "ZLH_LOG",
+            "info".to_owned(),
+            "a filter such as `info` or `info,zlh_host_proxy=debug`",
+            |text| EnvFilter::try_new(text).is_ok().then(|| text.to_owned()),
+        )?;
+        let json =
+            source.parse("ZLH_LOG_FORMAT", false, "`text` or `json`", |text| match text {
+                "text" => Some(false),
+                "json" => Some(true),
+                _ => None,
+            })?;
+        Ok(Self { filter: EnvFilter::new(filter), json })
+    }
 }
 
 #[expect(clippy::disallowed_methods, reason = "the look-up that `Config::from_vars` is given")]

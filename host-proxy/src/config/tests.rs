@@ -11,7 +11,7 @@ fn nothing_set_is_a_local_stack() {
     let config = read(&Flags::default(), &[]).unwrap();
 
     assert_eq!(config.listen.to_string(), "127.0.0.1:8080");
-    assert_eq!(config.ide_listen.to_string(), "127.0.0.1:8081");
+    assert_eq!(config.ide_listen, None, "hosted IDEs need no listener that they would share");
     assert_eq!(config.admin_listen.to_string(), "127.0.0.1:8082");
     assert_eq!(config.artifact_listen.to_string(), "127.0.0.1:8083");
     assert!(config.ide.return_hosted_url);
@@ -59,6 +59,40 @@ fn a_wrong_setting_is_named_and_its_value_is_not_shown() {
         assert_eq!(error.setting, name);
         assert!(error.to_string().starts_with(&format!("`{name}` is wrong")), "{error}");
     }
+}
+
+#[test]
+fn the_listener_of_tunnelled_ides_is_there_when_it_is_needed() {
+    let listener = |vars: &[(&str, &str)]| {
+        let read = read(&Flags::default(), vars);
+        read.map(|config| config.ide_listen.map(|address| address.to_string()))
+            .map_err(|e| e.setting)
+    };
+    let tunnel = ("DEV_IDE_RETURN_HOSTED_URL", "false");
+    let (off, on) = (("ZLH_IDE_LISTEN", "off"), ("ZLH_IDE_LISTEN", "127.0.0.1:9000"));
+
+    assert_eq!(listener(&[on]), Ok(Some("127.0.0.1:9000".to_owned())));
+    assert_eq!(listener(&[off]), Ok(None));
+    assert_eq!(listener(&[tunnel]), Ok(Some("127.0.0.1:8081".to_owned())));
+    assert_eq!(listener(&[tunnel, off]), Err("ZLH_IDE_LISTEN".to_owned()));
+    let elsewhere = ("ZLH_IDE_PUBLIC_URL", "https://ides.example.com");
+    assert_eq!(listener(&[tunnel, off, elsewhere]), Ok(None));
+}
+
+#[test]
+fn a_wrong_log_setting_is_named() {
+    let read = |name: &str, value: &str| {
+        LogSettings::from_vars(|wanted| (wanted == name).then(|| value.to_owned()))
+    };
+
+    assert!(!read("ZLH_LOG_FORMAT", "text").unwrap().json);
+    assert!(read("ZLH_LOG_FORMAT", "json").unwrap().json);
+    assert_eq!(
+        read("ZLH_LOG", "warn,zlh_host_proxy=debug").unwrap().filter.to_string(),
+        "zlh_host_proxy=debug,warn"
+    );
+    assert_eq!(read("ZLH_LOG_FORMAT", "xml").unwrap_err().setting, "ZLH_LOG_FORMAT");
+    assert_eq!(read("ZLH_LOG", "zlh=loud").unwrap_err().setting, "ZLH_LOG");
 }
 
 #[test]

@@ -29,11 +29,12 @@ pub(super) async fn redirect(
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
         return Err(Refusal::MethodNotAllowed);
     }
+    let tunnel = tunnel_url(face, origin).ok_or(Refusal::NotFound)?;
     let credential = Credential::of(request, IDE_COOKIE)?;
     let Shown::Link(token) = credential.shown else { return Err(Refusal::Unauthenticated) };
     accesses.check(vmid, IdeCredential::Token(token.clone())).await?;
 
-    let mut location = format!("{}/__ide/{vmid}/?token={token}", tunnel_url(face, origin));
+    let mut location = format!("{tunnel}/__ide/{vmid}/?token={token}");
     if let Some(query) = credential.query {
         location.push('&');
         location.push_str(&query);
@@ -41,17 +42,13 @@ pub(super) async fn redirect(
     super::redirect(StatusCode::FOUND, &location)
 }
 
-/// The tunnel listener as this browser reaches it: the host it asked for, at the other port.
-fn tunnel_url(face: &PublicFace, origin: &Origin) -> String {
-    match &face.tunnel_url {
-        Some(url) => url.clone(),
-        None => format!(
-            "{}://{}:{}",
-            face.scheme.as_str(),
-            origin.authority.name(),
-            face.tunnel_address.port()
-        ),
-    }
+/// The tunnel listener as this browser reaches it: the host it asked for, at the other port. None while there
+/// is none.
+fn tunnel_url(face: &PublicFace, origin: &Origin) -> Option<String> {
+    face.tunnel_url.clone().or_else(|| {
+        let port = face.tunnel_address?.port();
+        Some(format!("{}://{}:{port}", face.scheme.as_str(), origin.authority.name()))
+    })
 }
 
 #[cfg(test)]
