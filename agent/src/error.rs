@@ -4,9 +4,9 @@ use std::error::Error;
 use std::fmt::Write as _;
 
 use axum::Json;
-use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use zlh_agent_protocol::agent::AgentError;
+use zlh_error_code::Code;
 
 /// Why a request was not served. The sentences are for the control plane's operators.
 #[derive(Debug, thiserror::Error)]
@@ -30,23 +30,23 @@ pub(crate) enum ApiError {
 }
 
 impl ApiError {
-    fn status_and_code(&self) -> (StatusCode, &'static str) {
+    fn code(&self) -> Code {
         match self {
-            Self::Invalid(_) => (StatusCode::BAD_REQUEST, "invalid"),
-            Self::Unauthenticated => (StatusCode::UNAUTHORIZED, "unauthenticated"),
-            Self::NotFound => (StatusCode::NOT_FOUND, "not_found"),
-            Self::MethodNotAllowed => (StatusCode::METHOD_NOT_ALLOWED, "invalid"),
-            Self::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "invalid"),
-            Self::Conflict(_) => (StatusCode::CONFLICT, "conflict"),
-            Self::Unavailable(_) => (StatusCode::SERVICE_UNAVAILABLE, "unavailable"),
-            Self::Internal(_) => (StatusCode::INTERNAL_SERVER_ERROR, "internal"),
+            Self::Invalid(_) => Code::Invalid,
+            Self::Unauthenticated => Code::Unauthenticated,
+            Self::NotFound => Code::NotFound,
+            Self::MethodNotAllowed => Code::MethodNotAllowed,
+            Self::TooLarge => Code::TooLarge,
+            Self::Conflict(_) => Code::Conflict,
+            Self::Unavailable(_) => Code::Unavailable,
+            Self::Internal(_) => Code::Internal,
         }
     }
 }
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        let (status, code) = self.status_and_code();
+        let (status, code) = (self.code().status(), self.code().as_str());
         if status.is_server_error() {
             tracing::warn!(http.status = status.as_u16(), "{self}");
         }

@@ -3,53 +3,15 @@
 use http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderValue, Response, StatusCode};
 use http_body::Body as _;
+pub use zlh_error_code::Code;
 
 use crate::body::{self, Body};
-
-/// Kinds of errors, as the envelope's `code`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Code {
-    /// Malformed.
-    Invalid,
-    /// Body over the limit.
-    TooLarge,
-    /// No credential that verifies.
-    Unauthenticated,
-    /// May not do this.
-    Forbidden,
-    /// Absent, or not the caller's to know about.
-    NotFound,
-    /// The path knows other methods.
-    MethodNotAllowed,
-    /// Too much at once.
-    RateLimited,
-    /// A bug.
-    Internal,
-    /// A dependency is down.
-    Unavailable,
-}
-
-impl Code {
-    fn parts(self) -> (StatusCode, &'static str) {
-        match self {
-            Self::Invalid => (StatusCode::BAD_REQUEST, "invalid"),
-            Self::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "invalid"),
-            Self::Unauthenticated => (StatusCode::UNAUTHORIZED, "unauthenticated"),
-            Self::Forbidden => (StatusCode::FORBIDDEN, "forbidden"),
-            Self::NotFound => (StatusCode::NOT_FOUND, "not_found"),
-            Self::MethodNotAllowed => (StatusCode::METHOD_NOT_ALLOWED, "invalid"),
-            Self::RateLimited => (StatusCode::TOO_MANY_REQUESTS, "rate_limited"),
-            Self::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "internal"),
-            Self::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, "unavailable"),
-        }
-    }
-}
 
 /// The error envelope.
 #[must_use]
 pub fn error(code: Code, text: &str) -> Response<Body> {
-    let (status, code) = code.parts();
-    let mut response = json(status, &serde_json::json!({ "error": text, "code": code }));
+    let status = code.status();
+    let mut response = json(status, &serde_json::json!({ "error": text, "code": code.as_str() }));
     if matches!(status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS) {
         response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
     }
@@ -66,25 +28,31 @@ pub fn in_place_of_empty(response: Response<Body>) -> Response<Body> {
     if !bare {
         return response;
     }
-    match status {
-        StatusCode::NOT_FOUND => not_found(),
-        StatusCode::UNAUTHORIZED => error(Code::Unauthenticated, "not authenticated"),
-        StatusCode::FORBIDDEN => error(Code::Forbidden, "not allowed"),
-        StatusCode::METHOD_NOT_ALLOWED => {
-            error(Code::MethodNotAllowed, "this method is not served")
-        }
-        StatusCode::PAYLOAD_TOO_LARGE => error(Code::TooLarge, "the body is too large"),
-        StatusCode::TOO_MANY_REQUESTS => error(Code::RateLimited, "too many requests"),
-        status if status.is_client_error() => error(Code::Invalid, "the request is malformed"),
-        StatusCode::INTERNAL_SERVER_ERROR => error(Code::Internal, "internal error"),
-        _ => error(Code::Unavailable, "the service is not available at the moment"),
+    match Code::of(status) {
+        Code::NotFound => not_found(),
+        code => error(code, sentence(code)),
+    }
+}
+
+fn sentence(code: Code) -> &'static str {
+    match code {
+        Code::Invalid => "the request is malformed",
+        Code::Unauthenticated => "not authenticated",
+        Code::Forbidden => "not allowed",
+        Code::NotFound => "not found",
+        Code::MethodNotAllowed => "this method is not served",
+        Code::Conflict => "not in this state",
+        Code::TooLarge => "the body is too large",
+        Code::RateLimited => "too many requests",
+        Code::Internal => "internal error",
+        Code::Unavailable => "the service is not available at the moment",
     }
 }
 
 /// The answer for everything that is not there.
 #[must_use]
 pub fn not_found() -> Response<Body> {
-    error(Code::NotFound, "not found")
+    error(Code::NotFound, sentence(Code::NotFound))
 }
 
 /// A JSON body.
@@ -110,7 +78,7 @@ pub fn page(code: Code, title: &str, message: &str, retry_seconds: Option<u32>) 
          <style>body{{font:16px/1.5 system-ui,sans-serif;margin:15vh auto;max-width:32em;padding:0 1em}}\
          </style></head><body><h1>{title}</h1><p>{message}</p></body></html>"
     );
-    let mut response = with_type(code.parts().0, "text/html; charset=utf-8", content);
+    let mut response = with_type(code.status(), "text/html; charset=utf-8", content);
     response.headers_mut().insert(
         CONTENT_SECURITY_POLICY,
         HeaderValue::from_static(

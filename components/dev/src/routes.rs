@@ -65,7 +65,7 @@ async fn control_code_server(
     // Authorise.
     let tx = dev.database.open().await.map_err(unavailable)?.begin().await.map_err(unavailable)?;
     let container = store::own_dev(&tx, actor.user_id, vmid).await.map_err(unavailable)?;
-    let container = container.ok_or(ApiError::NotFound { kind: "dev container" })?;
+    let container = container.ok_or(ApiError::NotFound)?;
     let address = container
         .agent_address
         .ok_or_else(|| ApiError::conflict("the dev container is still being created"))?;

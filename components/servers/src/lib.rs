@@ -5,8 +5,9 @@
 //! | `GET /api/catalog/dev` | runtimes that dev containers can have (A47) |
 //! | `POST /api/instances` | begins to create an instance; once per `Idempotency-Key` |
 //! | `GET /api/instances`, `GET /api/instances/:vmid` | one's own instances |
-//! | `DELETE /api/instances/:vmid` | begins to delete one |
-//! | `GET /api/servers/:vmid/status` | what its agent last said |
+//! | `DELETE /api/instances/:vmid`, `DELETE /api/containers/:vmid` | begins to delete one |
+//! | `GET /api/servers` | one's own servers as the portal shows them |
+//! | `GET /api/servers/:vmid/status` | the same of one, and what its agent last said |
 //! | `GET /api/operations/:id` | how far a creation or deletion is |
 //!
 //! Contract test: `tests/contract/servers.rs`.

@@ -1,5 +1,5 @@
-//! Handlers: here the catalogue and operations, in [`instances`] what they are about, in [`create`] how an
-//! instance comes about.
+//! Handlers: here the catalogue and operations, in [`instances`] and [`servers`] what they are about, in
+//! [`create`] and [`delete`] how an instance comes and goes.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -22,7 +22,9 @@ use zlh_storage::{Database, StoreError};
 use crate::store;
 
 mod create;
+mod delete;
 mod instances;
+mod servers;
 
 /// What was last seen of each agent. A cache: it may be wiped at any moment.
 #[async_trait]
@@ -60,6 +62,8 @@ pub fn router(servers: Servers) -> Router {
         .route("/api/operations/{id}", get(get_operation))
         .merge(create::router())
         .merge(instances::router())
+        .merge(delete::router())
+        .merge(servers::router())
         .with_state(servers)
 }
 
@@ -110,7 +114,7 @@ async fn get_operation(
 ) -> Result<Json<Operation>, ApiError> {
     let db = servers.database.open().await.map_err(unavailable)?;
     let operation = store::own_operation(&db, actor.user_id, id).await.map_err(unavailable)?;
-    let operation = operation.ok_or(ApiError::NotFound { kind: "operation" })?;
+    let operation = operation.ok_or(ApiError::NotFound)?;
     Ok(Json(Operation {
         id,
         kind: operation.kind,

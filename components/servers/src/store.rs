@@ -44,6 +44,17 @@ pub(crate) async fn count_of(db: &Db, owner: UserId) -> Result<u32, StoreError> 
     row.map_or(Ok(0), |row| row.get(0))
 }
 
+/// Whether the owner had an instance of that number which is gone.
+pub(crate) async fn was_own(db: &Db, owner: UserId, vmid: Vmid) -> Result<bool, StoreError> {
+    let row = db
+        .query_one(
+            "SELECT instance_id FROM deleted_instances WHERE owner_id = $1 AND vmid = $2 LIMIT 1",
+            &[Value::text(owner), vmid.get().into()],
+        )
+        .await?;
+    Ok(row.is_some())
+}
+
 /// The number given out last to a dev container, and those that are taken.
 pub(crate) async fn dev_vmids(db: &Db) -> Result<(Option<u32>, BTreeSet<u32>), StoreError> {
     let last = db.query_one("SELECT last FROM vmid_counters WHERE ctype = 'dev'", &[]).await?;

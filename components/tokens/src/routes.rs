@@ -77,7 +77,7 @@ async fn create_ide_token(
     // Authorise.
     let db = tokens.database.open().await.map_err(unavailable)?;
     let ide = store::own_ide(&db, actor.user_id, vmid).await.map_err(unavailable)?;
-    let ide = ide.ok_or(ApiError::NotFound { kind: "dev container" })?;
+    let ide = ide.ok_or(ApiError::NotFound)?;
     if ide.ide_address.is_none() {
         return Err(ApiError::conflict("the dev container has no IDE yet"));
     }

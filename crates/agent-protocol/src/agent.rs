@@ -173,7 +173,7 @@ pub struct CodeServerState {
 pub struct AgentError {
     /// A sentence for people.
     pub error: String,
-    /// `invalid`, `unauthenticated`, `not_found`, `conflict`, `unavailable` or `internal`.
+    /// A code of `zlh-error-code`.
     pub code: String,
 }
 

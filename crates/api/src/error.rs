@@ -7,6 +7,7 @@ use axum::response::{IntoResponse, Response};
 use http::header::{RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderValue, StatusCode};
 use serde::Serialize;
+use zlh_error_code::Code;
 
 /// A cause of any kind.
 pub type BoxError = Box<dyn StdError + Send + Sync>;
@@ -28,12 +29,10 @@ pub enum ApiError {
     /// The caller may know that it exists, but may not do this.
     #[error("this is not allowed")]
     Forbidden,
-    /// Absent, or not the caller's to know about.
-    #[error("{kind} not found")]
-    NotFound {
-        /// What was looked for.
-        kind: &'static str,
-    },
+    /// Absent, or not the caller's to know about. One sentence for all kinds of things: a number that cannot be
+    /// one, nobody's and somebody else's have the same answer.
+    #[error("not found")]
+    NotFound,
     /// The right request in the wrong state.
     #[error("{message}")]
     Conflict {
@@ -107,32 +106,25 @@ impl ApiError {
         Self::Internal { source: source.into() }
     }
 
-    fn status(&self) -> StatusCode {
+    fn code(&self) -> Code {
         match self {
-            Self::Invalid { .. } => StatusCode::BAD_REQUEST,
-            Self::Unauthenticated => StatusCode::UNAUTHORIZED,
-            Self::Forbidden => StatusCode::FORBIDDEN,
-            Self::NotFound { .. } => StatusCode::NOT_FOUND,
-            Self::Conflict { .. } => StatusCode::CONFLICT,
-            Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
-            Self::Internal { .. } => StatusCode::INTERNAL_SERVER_ERROR,
-            Self::Unavailable { .. } => StatusCode::SERVICE_UNAVAILABLE,
-            Self::Agent { status, .. } => *status,
+            Self::Invalid { .. } => Code::Invalid,
+            Self::Unauthenticated => Code::Unauthenticated,
+            Self::Forbidden => Code::Forbidden,
+            Self::NotFound => Code::NotFound,
+            Self::Conflict { .. } => Code::Conflict,
+            Self::TooLarge => Code::TooLarge,
+            Self::MethodNotAllowed => Code::MethodNotAllowed,
+            Self::Internal { .. } => Code::Internal,
+            Self::Unavailable { .. } => Code::Unavailable,
+            Self::Agent { status, .. } => Code::of(*status),
         }
     }
 
-    fn code(&self) -> &'static str {
-        match self.status() {
-            StatusCode::BAD_REQUEST => "invalid",
-            StatusCode::UNAUTHORIZED => "unauthenticated",
-            StatusCode::FORBIDDEN => "forbidden",
-            StatusCode::NOT_FOUND => "not_found",
-            StatusCode::METHOD_NOT_ALLOWED => "method_not_allowed",
-            StatusCode::CONFLICT => "conflict",
-            StatusCode::PAYLOAD_TOO_LARGE => "too_large",
-            StatusCode::SERVICE_UNAVAILABLE | StatusCode::BAD_GATEWAY => "unavailable",
-            _ => "internal",
+    fn status(&self) -> StatusCode {
+        match self {
+            Self::Agent { status, .. } => *status,
+            _ => self.code().status(),
         }
     }
 }
@@ -144,7 +136,7 @@ impl IntoResponse for ApiError {
             Self::Agent { details, .. } => (None, Some(details)),
             _ => (None, None),
         };
-        let body = Body { error: self.to_string(), code: self.code(), field, details };
+        let body = Body { error: self.to_string(), code: self.code().as_str(), field, details };
         let mut response = (self.status(), axum::Json(body)).into_response();
         let headers = response.headers_mut();
         match self.status() {

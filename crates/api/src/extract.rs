@@ -61,9 +61,6 @@ impl<S: Send + Sync, T: FromStr> FromRequestParts<S> for Path<T> {
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
         let text = axum::extract::Path::<String>::from_request_parts(parts, state).await;
-        text.ok()
-            .and_then(|text| text.parse().ok())
-            .map(Self)
-            .ok_or(ApiError::NotFound { kind: "resource" })
+        text.ok().and_then(|text| text.parse().ok()).map(Self).ok_or(ApiError::NotFound)
     }
 }

@@ -42,7 +42,7 @@ impl Settings {
 /// Completes a component's router.
 pub fn finish(router: Router, settings: Settings) -> Router {
     router
-        .fallback(|| async { ApiError::NotFound { kind: "route" } })
+        .fallback(|| async { ApiError::NotFound })
         .method_not_allowed_fallback(|| async { ApiError::MethodNotAllowed })
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
         .layer(from_fn_with_state(Arc::new(settings), complete))
@@ -164,7 +164,7 @@ mod tests {
     async fn what_no_handler_answers_has_the_same_envelope() {
         let (status, headers, body) = send(json("GET", "/nowhere"), "").await;
         assert_eq!(status, StatusCode::NOT_FOUND);
-        assert_eq!(body, r#"{"error":"route not found","code":"not_found"}"#);
+        assert_eq!(body, r#"{"error":"not found","code":"not_found"}"#);
         assert!(headers.contains_key("x-request-id"));
 
         let (status, _, body) = send(json("GET", "/n"), "").await;
@@ -200,7 +200,7 @@ mod tests {
     async fn a_path_that_does_not_parse_is_a_thing_that_is_not_there() {
         let (status, _, body) = send(json("GET", "/things/zero"), "").await;
         assert_eq!(status, StatusCode::NOT_FOUND);
-        assert_eq!(body, r#"{"error":"resource not found","code":"not_found"}"#);
+        assert_eq!(body, r#"{"error":"not found","code":"not_found"}"#);
     }
 
     #[tokio::test]

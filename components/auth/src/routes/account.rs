@@ -151,7 +151,7 @@ pub(super) async fn add_user(
 
 async fn me(db: &Db, id: UserId) -> Result<Json<Me>, ApiError> {
     let user = store::user(db, id).await.map_err(unavailable)?;
-    let user = user.ok_or(ApiError::NotFound { kind: "account" })?;
+    let user = user.ok_or(ApiError::NotFound)?;
     Ok(Json(Me { ok: true, user: profile(user) }))
 }
 

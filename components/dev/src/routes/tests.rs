@@ -147,7 +147,7 @@ async fn a_stranger_cannot_tell_the_container_exists() {
 
     assert_eq!((strangers.0, &strangers.2), (unknown.0, &unknown.2));
     assert_eq!(unknown.0, StatusCode::NOT_FOUND);
-    assert_eq!(unknown.2, r#"{"error":"dev container not found","code":"not_found"}"#);
+    assert_eq!(unknown.2, r#"{"error":"not found","code":"not_found"}"#);
     assert_eq!(world.post(world.owner, "06001", "start").await.0, StatusCode::NOT_FOUND);
     assert_eq!(world.post(world.owner, "6001", "upgrade").await.0, StatusCode::NOT_FOUND);
     assert_eq!(world.calls(), 0);

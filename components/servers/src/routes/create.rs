@@ -36,6 +36,14 @@ struct CreateInstance {
     #[serde(default)]
     version: String,
     name: Option<String>,
+    #[serde(rename = "customerId")]
+    customer_id: Option<String>,
+    /// Of game servers, like the next three.
+    #[serde(rename = "portsNeeded")]
+    ports_needed: Option<u16>,
+    game: Option<String>,
+    variant: Option<String>,
+    world: Option<String>,
     #[serde(rename = "memoryMiB")]
     memory_mib: Option<u32>,
     #[serde(rename = "cpuCores")]
@@ -137,6 +145,7 @@ fn new_instance(
         }
         Err(_) => return Err(ApiError::field("ctype", "must be `dev`")),
     }
+    check_contract(owner, &body)?;
     if let Some(name) = &body.name {
         let printable = !name.trim().is_empty() && !name.chars().any(char::is_control);
         if !printable || name.chars().count() > 64 {
@@ -164,6 +173,21 @@ fn new_instance(
     };
     let request_hash = hash(&(&body.name, &spec))?;
     Ok(NewInstance { owner, name: body.name, spec, idempotency_key, request_hash })
+}
+
+/// What the contract has, and dev containers do not need.
+fn check_contract(owner: UserId, body: &CreateInstance) -> Result<(), ApiError> {
+    if body.customer_id.as_ref().is_some_and(|id| id.parse() != Ok(owner)) {
+        return Err(ApiError::field("customerId", "must be your own id, or left out"));
+    }
+    if body.ports_needed.is_some_and(|count| count > 0) {
+        return Err(ApiError::field("portsNeeded", "dev containers have no ports of their own"));
+    }
+    let of_games = [("game", &body.game), ("variant", &body.variant), ("world", &body.world)];
+    match of_games.into_iter().find(|(_, value)| value.is_some()) {
+        Some((field, _)) => Err(ApiError::field(field, "dev containers do not have this")),
+        None => Ok(()),
+    }
 }
 
 fn check_offered(catalog: &DevCatalog, spec: &InstanceSpec) -> Result<(), ApiError> {

@@ -1,21 +1,21 @@
 //! One's own instances: as they are recorded, with what their agents last said.
 
+use std::collections::HashMap;
+
 use axum::Router;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use axum::routing::get;
 use serde::{Deserialize, Serialize};
-use serde_json::json;
 use zlh_agent_protocol::internal::Observation;
 use zlh_api::{ApiError, Json, Path};
 use zlh_authn::Actor;
 use zlh_guest::rfc3339;
 use zlh_ids::{ContainerType, UserId, Vmid};
 use zlh_storage::Db;
-use zlh_storage::audit::{self, Act};
 
-use super::{Accepted, Servers, accepted, unavailable};
-use crate::model::{Cursor, Instance, State as InstanceState};
+use super::{Servers, unavailable};
+use crate::model::{Cursor, Instance};
 use crate::store;
 
 /// Most instances of one page.
@@ -24,12 +24,11 @@ const MAX_PAGE: u32 = 100;
 pub(super) fn router() -> Router<Servers> {
     Router::new()
         .route("/api/instances", get(list_instances))
-        .route("/api/instances/{vmid}", get(get_instance).delete(delete_instance))
-        .route("/api/servers/{vmid}/status", get(get_status))
+        .route("/api/instances/{vmid}", get(get_instance))
 }
 
 #[derive(Debug, Deserialize)]
-struct Page {
+pub(super) struct Page {
     cursor: Option<String>,
     limit: Option<String>,
 }
@@ -67,34 +66,34 @@ struct InstanceBody {
     suspended: bool,
 }
 
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-struct StatusBody {
-    vmid: Vmid,
-    ready: bool,
-    ready_source: Option<String>,
-    ready_error: Option<String>,
-    state: &'static str,
-    agent_status: &'static str,
-    host_status: &'static str,
-    status: &'static str,
-    install_step: Option<String>,
-    crash_count: u32,
-    code_server_running: bool,
-    code_server_installed: bool,
-    dev_provisioned: bool,
-    runtime_installed: bool,
-    workspace_root: Option<String>,
-    error: Option<String>,
-    last_seen: Option<String>,
-}
-
 /// Lists one's own instances, newest last.
 async fn list_instances(
     State(servers): State<Servers>,
     actor: Actor,
     page: Result<Query<Page>, QueryRejection>,
 ) -> Result<Json<Instances>, ApiError> {
+    let Listed { instances, observations, next_cursor } =
+        list_own(&servers, actor.user_id, page).await?;
+    let now_ms = (servers.clock)();
+    let rows = instances.into_iter().map(|instance| {
+        let observation = observations.get(&instance.vmid);
+        instance_body(instance, observation, now_ms)
+    });
+    Ok(Json(Instances { ok: true, rows: rows.collect(), next_cursor }))
+}
+
+/// A page of instances, with what is known of their agents.
+pub(super) struct Listed {
+    pub(super) instances: Vec<Instance>,
+    pub(super) observations: HashMap<Vmid, Observation>,
+    pub(super) next_cursor: Option<String>,
+}
+
+pub(super) async fn list_own(
+    servers: &Servers,
+    owner: UserId,
+    page: Result<Query<Page>, QueryRejection>,
+) -> Result<Listed, ApiError> {
     // Parse.
     let Query(page) = page.map_err(|_| ApiError::Invalid {
         field: None,
@@ -111,7 +110,7 @@ async fn list_instances(
     // Act. One more than asked for tells whether there are more.
     let db = servers.database.open().await.map_err(unavailable)?;
     let mut instances =
-        store::own_instances(&db, actor.user_id, after, limit + 1).await.map_err(unavailable)?;
+        store::own_instances(&db, owner, after, limit + 1).await.map_err(unavailable)?;
     let page_size = usize::try_from(limit).unwrap_or(usize::MAX);
     let more = instances.len() > page_size;
     instances.truncate(page_size);
@@ -119,15 +118,10 @@ async fn list_instances(
     let observations = servers.agents.observations(&vmids).await;
 
     // Respond.
-    let now_ms = (servers.clock)();
     let next_cursor = instances.last().filter(|_| more).map(|last| {
         Cursor { created_at_ms: last.created_at_ms, vmid: last.vmid.get() }.to_string()
     });
-    let rows = instances.into_iter().map(|instance| {
-        let observation = observations.get(&instance.vmid);
-        instance_body(instance, observation, now_ms)
-    });
-    Ok(Json(Instances { ok: true, rows: rows.collect(), next_cursor }))
+    Ok(Listed { instances, observations, next_cursor })
 }
 
 /// Shows one's own instance.
@@ -142,63 +136,9 @@ async fn get_instance(
     Ok(Json(instance_body(instance, observations.get(&vmid), (servers.clock)())))
 }
 
-/// Shows what the agent of one's own instance last said.
-async fn get_status(
-    State(servers): State<Servers>,
-    actor: Actor,
-    Path(vmid): Path<Vmid>,
-) -> Result<Json<StatusBody>, ApiError> {
-    let db = servers.database.open().await.map_err(unavailable)?;
-    let instance = own_instance(&db, actor.user_id, vmid).await?;
-    let observations = servers.agents.observations(&[vmid]).await;
-    Ok(Json(status_body(&instance, observations.get(&vmid), (servers.clock)())))
-}
-
-/// Begins to delete one's own instance; that it already began is no error.
-async fn delete_instance(
-    State(servers): State<Servers>,
-    actor: Actor,
-    Path(vmid): Path<Vmid>,
-) -> Result<Accepted, ApiError> {
-    // Authorise.
-    let now_ms = (servers.clock)();
-    let tx =
-        servers.database.open().await.map_err(unavailable)?.begin().await.map_err(unavailable)?;
-    let instance = own_instance(&tx, actor.user_id, vmid).await?;
-    match instance.state {
-        InstanceState::Creating => {
-            return Err(ApiError::conflict("the instance is still being created"));
-        }
-        InstanceState::Active => {}
-        InstanceState::Deleting => {
-            let running = store::deletion(&tx, instance.instance_id).await.map_err(unavailable)?;
-            let running =
-                running.ok_or_else(|| ApiError::internal("a deletion without an operation"))?;
-            return Ok(accepted(running, vmid));
-        }
-    }
-
-    // Act.
-    let operation =
-        store::begin_deletion(&tx, actor.user_id, &instance, now_ms).await.map_err(unavailable)?;
-    let act = Act {
-        actor: &actor.user_id.to_string(),
-        action: "instance.delete",
-        target: &vmid.to_string(),
-        detail: json!({ "instanceId": instance.instance_id, "operationId": operation }),
-        at_ms: now_ms,
-    };
-    audit::append(&tx, &act).await.map_err(unavailable)?;
-    tx.commit().await.map_err(unavailable)?;
-    tracing::info!(user.id = %actor.user_id, %vmid, operation.id = %operation, "an instance is to be deleted");
-
-    // Respond.
-    Ok(accepted(operation, vmid))
-}
-
-async fn own_instance(db: &Db, owner: UserId, vmid: Vmid) -> Result<Instance, ApiError> {
+pub(super) async fn own_instance(db: &Db, owner: UserId, vmid: Vmid) -> Result<Instance, ApiError> {
     let instance = store::own_instance(db, owner, vmid).await.map_err(unavailable)?;
-    instance.ok_or(ApiError::NotFound { kind: "instance" })
+    instance.ok_or(ApiError::NotFound)
 }
 
 fn instance_body(
@@ -230,35 +170,6 @@ fn instance_body(
     }
 }
 
-fn status_body(instance: &Instance, observation: Option<&Observation>, now_ms: i64) -> StatusBody {
-    let last_seen = instance.last_seen(observation);
-    let live = instance.live(observation, now_ms);
-    let readiness = live.and_then(|seen| seen.readiness.as_ref());
-    let status = live.and_then(|seen| seen.status.as_ref());
-    StatusBody {
-        vmid: instance.vmid,
-        ready: instance.ready(live),
-        ready_source: readiness.and_then(|readiness| readiness.ready_source.clone()),
-        ready_error: readiness.and_then(|readiness| readiness.ready_error.clone()),
-        state: instance.state.as_str(),
-        agent_status: online(live),
-        // Where an agent answers, its container runs; nothing else is known about containers yet.
-        host_status: online(live),
-        status: instance.status(live),
-        install_step: status.and_then(|status| status.install_step.clone()),
-        crash_count: status.map_or(0, |status| status.crash_count),
-        code_server_running: status.is_some_and(|status| status.code_server_running),
-        code_server_installed: status.is_some_and(|status| status.code_server_installed),
-        dev_provisioned: status.is_some_and(|status| status.dev_provisioned),
-        runtime_installed: status.is_some_and(|status| status.runtime_installed),
-        workspace_root: status.and_then(|status| status.workspace_root.clone()),
-        error: last_seen
-            .and_then(|seen| seen.error.clone())
-            .or_else(|| status.and_then(|status| status.error.clone())),
-        last_seen: last_seen.map(|seen| rfc3339(seen.seen_at_ms)),
-    }
-}
-
-fn online(live: Option<&Observation>) -> &'static str {
+pub(super) fn online(live: Option<&Observation>) -> &'static str {
     if live.is_some() { "online" } else { "offline" }
 }

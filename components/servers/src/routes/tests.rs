@@ -193,7 +193,9 @@ async fn every_route_needs_a_login() {
         ("POST", "/api/instances"),
         ("GET", "/api/instances/6001"),
         ("DELETE", "/api/instances/6001"),
+        ("GET", "/api/servers"),
         ("GET", "/api/servers/6001/status"),
+        ("DELETE", "/api/containers/6001"),
         ("GET", "/api/operations/d9428888-122b-4e5b-8f0e-1c6d2f0a8b11"),
     ] {
         let answer = world.send(Request::builder().method(method).uri(uri), "{}".to_owned()).await;
@@ -229,6 +231,10 @@ async fn a_stranger_cannot_tell_what_exists() {
         ("GET", "/api/instances/6001", "/api/instances/6002"),
         ("DELETE", "/api/instances/6001", "/api/instances/6002"),
         ("GET", "/api/servers/6001/status", "/api/servers/6002/status"),
+        ("GET", "/api/servers/6001/status", "/api/servers/six/status"),
+        ("DELETE", "/api/containers/6001", "/api/containers/6002"),
+        ("DELETE", "/api/containers/6001", "/api/containers/-1"),
+        ("GET", &format!("/api/operations/{operation}"), "/api/operations/1"),
         (
             "GET",
             &format!("/api/operations/{operation}"),
@@ -273,6 +279,7 @@ async fn the_status_tells_more() {
     let answer = world.get("/api/servers/6001/status").await;
 
     let wanted = json!({
+        "id": 6001, "name": "mine", "category": "DEV", "runtime": "node", "flavor": null, "version": "24",
         "vmid": 6001, "ready": true, "readySource": "codeserver-http", "readyError": null, "state": "active",
         "agentStatus": "online", "hostStatus": "online", "status": "running", "installStep": "done",
         "crashCount": 2, "codeServerRunning": true, "codeServerInstalled": true, "devProvisioned": true,
@@ -280,6 +287,63 @@ async fn the_status_tells_more() {
         "lastSeen": "2026-11-20T00:00:00Z",
     });
     assert_eq!((answer.status, answer.body), (StatusCode::OK, wanted));
+}
+
+#[tokio::test]
+async fn servers_are_listed_in_the_portals_shape() {
+    let world = World::new().await;
+    let instance = world.seed(6001, 60_000).await;
+    world.seed(6002, 0).await;
+    world.observe(&observation(6001, instance));
+
+    let answer = world.get("/api/servers").await;
+    let first_page = world.get("/api/servers?limit=1").await.body;
+
+    let wanted = json!({ "servers": [
+        {
+            "id": 6001, "name": "mine", "category": "DEV", "runtime": "node", "flavor": null,
+            "version": "24", "hostStatus": "online", "status": "running", "agentStatus": "online",
+            "installStep": "done", "crashCount": 2, "lastSeen": "2026-11-20T00:00:00Z",
+        },
+        {
+            "id": 6002, "name": "mine", "category": "DEV", "runtime": "node", "flavor": null,
+            "version": "24", "hostStatus": "offline", "status": "offline", "agentStatus": "offline",
+            "installStep": null, "crashCount": 0, "lastSeen": null,
+        },
+    ]});
+    assert_eq!((answer.status, &answer.body), (StatusCode::OK, &wanted));
+    assert_eq!(first_page["servers"], json!([wanted["servers"][0]]));
+    assert!(first_page["nextCursor"].is_string());
+}
+
+#[tokio::test]
+async fn older_clients_delete_containers() {
+    let world = World::new().await;
+    let instance = world.seed(6001, 0).await;
+
+    let first = world.call(world.owner, "DELETE", "/api/containers/6001").await;
+    let again = world.call(world.owner, "DELETE", "/api/containers/6001").await;
+    world
+        .sql(
+            "INSERT INTO deleted_instances SELECT instance_id, vmid, owner_id, ctype, name, spec, \
+             'deleted', created_at, 1 FROM instances",
+            &[],
+        )
+        .await;
+    world.sql("DELETE FROM instances WHERE instance_id = $1", &[Sql::text(instance)]).await;
+    let gone = world.call(world.owner, "DELETE", "/api/containers/6001").await;
+
+    let operation: OperationId =
+        world.sql("SELECT id FROM operations", &[]).await[0].parse(0).unwrap();
+    let url = format!("/api/operations/{operation}");
+    let begun = json!({
+        "ok": true, "vmid": 6001, "archived": false, "operationId": operation, "statusUrl": url,
+    });
+    assert_eq!((first.status, &first.body), (StatusCode::ACCEPTED, &begun));
+    assert_eq!(again.text, first.text);
+    assert_eq!(first.headers["location"], url);
+    let wanted = json!({ "ok": true, "vmid": 6001, "archived": true });
+    assert_eq!((gone.status, gone.body), (StatusCode::OK, wanted));
 }
 
 #[tokio::test]

@@ -125,8 +125,7 @@ async fn access(
         return Err(ApiError::Unauthenticated);
     }
     let ide = store::granted_ide(db, &grant).await.map_err(unavailable)?;
-    let ide_address =
-        ide.and_then(|ide| ide.ide_address).ok_or(ApiError::NotFound { kind: "dev container" })?;
+    let ide_address = ide.and_then(|ide| ide.ide_address).ok_or(ApiError::NotFound)?;
     Ok(IdeAccess {
         vmid: grant.vmid,
         instance_id: grant.instance_id,

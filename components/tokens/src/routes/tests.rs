@@ -166,11 +166,7 @@ async fn what_is_not_ones_own_dev_container_does_not_exist() {
     for vmid in ["6001", "5001", "6002", "6003", "6999"] {
         let (status, body) = api.ide_token(&ann, vmid).await;
         assert_eq!(status, StatusCode::NOT_FOUND, "{vmid}");
-        assert_eq!(
-            body,
-            json!({ "error": "dev container not found", "code": "not_found" }),
-            "{vmid}"
-        );
+        assert_eq!(body, json!({ "error": "not found", "code": "not_found" }), "{vmid}");
     }
     for vmid in ["06001", "+6001", "x"] {
         assert_eq!(api.ide_token(&bob, vmid).await.0, StatusCode::NOT_FOUND, "{vmid}");

@@ -77,6 +77,33 @@ async fn what_is_asked_for_is_what_is_recorded() {
 }
 
 #[tokio::test]
+async fn fields_of_the_contract_that_change_nothing_are_taken() {
+    let world = World::new().await;
+    let mut body = dev_with("customerId", json!(world.owner));
+    body["portsNeeded"] = json!(0);
+    for field in ["game", "variant", "world"] {
+        body[field] = Value::Null;
+    }
+
+    assert_eq!(world.create("k", &body).await.status, StatusCode::ACCEPTED);
+
+    for (field, value) in [
+        ("customerId", json!(UserId::random())),
+        ("customerId", json!("me")),
+        ("portsNeeded", json!(1)),
+        ("game", json!("minecraft")),
+        ("variant", json!("paper")),
+        ("world", json!("overworld")),
+    ] {
+        let answer = world.create("other", &dev_with(field, value)).await;
+        assert_eq!(
+            (answer.status, &answer.body["field"]),
+            (StatusCode::BAD_REQUEST, &json!(field))
+        );
+    }
+}
+
+#[tokio::test]
 async fn what_cannot_be_made_is_refused_by_name() {
     let world = World::new().await;
     for (body, field, says) in [

@@ -1,0 +1,141 @@
+//! One's own servers in the shape that the portal shows: one state of record, container and agent together.
+
+use axum::Router;
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Query, State};
+use axum::routing::get;
+use serde::Serialize;
+use zlh_agent_protocol::internal::Observation;
+use zlh_api::{ApiError, Json, Path};
+use zlh_authn::Actor;
+use zlh_guest::rfc3339;
+use zlh_ids::{ContainerType, Vmid};
+
+use super::instances::{Listed, Page, list_own, online, own_instance};
+use super::{Servers, unavailable};
+use crate::model::Instance;
+
+pub(super) fn router() -> Router<Servers> {
+    Router::new()
+        .route("/api/servers", get(list_servers))
+        .route("/api/servers/{vmid}/status", get(get_status))
+}
+
+/// What the portal sees of any server.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct LiveState {
+    id: Vmid,
+    name: String,
+    /// `GAME` or `DEV`.
+    category: &'static str,
+    runtime: String,
+    /// Of a game's runtime; dev containers have none.
+    flavor: Option<String>,
+    version: String,
+    host_status: &'static str,
+    status: &'static str,
+    agent_status: &'static str,
+    install_step: Option<String>,
+    crash_count: u32,
+    last_seen: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ServerList {
+    servers: Vec<LiveState>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next_cursor: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct StatusBody {
+    #[serde(flatten)]
+    live: LiveState,
+    vmid: Vmid,
+    state: &'static str,
+    ready: bool,
+    ready_source: Option<String>,
+    ready_error: Option<String>,
+    code_server_running: bool,
+    code_server_installed: bool,
+    dev_provisioned: bool,
+    runtime_installed: bool,
+    workspace_root: Option<String>,
+    error: Option<String>,
+}
+
+/// Lists one's own servers of both kinds, newest last.
+async fn list_servers(
+    State(servers): State<Servers>,
+    actor: Actor,
+    page: Result<Query<Page>, QueryRejection>,
+) -> Result<Json<ServerList>, ApiError> {
+    let Listed { instances, observations, next_cursor } =
+        list_own(&servers, actor.user_id, page).await?;
+    let now_ms = (servers.clock)();
+    let rows = instances
+        .iter()
+        .map(|instance| live_state(instance, observations.get(&instance.vmid), now_ms));
+    Ok(Json(ServerList { servers: rows.collect(), next_cursor }))
+}
+
+/// Shows what the agent of one's own server last said.
+async fn get_status(
+    State(servers): State<Servers>,
+    actor: Actor,
+    Path(vmid): Path<Vmid>,
+) -> Result<Json<StatusBody>, ApiError> {
+    let db = servers.database.open().await.map_err(unavailable)?;
+    let instance = own_instance(&db, actor.user_id, vmid).await?;
+    let observations = servers.agents.observations(&[vmid]).await;
+    Ok(Json(status_body(&instance, observations.get(&vmid), (servers.clock)())))
+}
+
+fn live_state(instance: &Instance, observation: Option<&Observation>, now_ms: i64) -> LiveState {
+    let live = instance.live(observation, now_ms);
+    let status = live.and_then(|seen| seen.status.as_ref());
+    LiveState {
+        id: instance.vmid,
+        name: instance.name.clone(),
+        category: match instance.spec.ctype {
+            ContainerType::Game => "GAME",
+            ContainerType::Dev => "DEV",
+        },
+        runtime: instance.spec.runtime.clone(),
+        flavor: None,
+        version: instance.spec.version.clone(),
+        // Where an agent answers, its container runs; nothing else is known about containers yet.
+        host_status: online(live),
+        status: instance.status(live),
+        agent_status: online(live),
+        install_step: status.and_then(|status| status.install_step.clone()),
+        crash_count: status.map_or(0, |status| status.crash_count),
+        last_seen: instance.last_seen(observation).map(|seen| rfc3339(seen.seen_at_ms)),
+    }
+}
+
+fn status_body(instance: &Instance, observation: Option<&Observation>, now_ms: i64) -> StatusBody {
+    let live = instance.live(observation, now_ms);
+    let readiness = live.and_then(|seen| seen.readiness.as_ref());
+    let status = live.and_then(|seen| seen.status.as_ref());
+    StatusBody {
+        live: live_state(instance, observation, now_ms),
+        vmid: instance.vmid,
+        state: instance.state.as_str(),
+        ready: instance.ready(live),
+        ready_source: readiness.and_then(|readiness| readiness.ready_source.clone()),
+        ready_error: readiness.and_then(|readiness| readiness.ready_error.clone()),
+        code_server_running: status.is_some_and(|status| status.code_server_running),
+        code_server_installed: status.is_some_and(|status| status.code_server_installed),
+        dev_provisioned: status.is_some_and(|status| status.dev_provisioned),
+        runtime_installed: status.is_some_and(|status| status.runtime_installed),
+        workspace_root: status.and_then(|status| status.workspace_root.clone()),
+        error: instance
+            .last_seen(observation)
+            .and_then(|seen| seen.error.clone())
+            .or_else(|| status.and_then(|status| status.error.clone())),
+    }
+}
