@@ -28,7 +28,7 @@ use crate::saved::{Saved, SavedFile};
 
 /// How long a request waits for code-server: less than whoever sent it waits for the answer. A start may take
 /// a minute, and goes on.
-const ANSWER_LIMIT: Duration = Duration::from_secs(15);
+const ANSWER_LIMIT: Duration = Duration::from_secs(20);
 
 /// The agent's state; every part of it may be used from any task.
 pub(crate) struct Agent {

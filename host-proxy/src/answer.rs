@@ -7,11 +7,13 @@ pub use zlh_error_code::Code;
 
 use crate::body::{self, Body};
 
-/// The error envelope.
+/// The error envelope, its fields in the order that components write them in.
 #[must_use]
 pub fn error(code: Code, text: &str) -> Response<Body> {
     let status = code.status();
-    let mut response = json(status, &serde_json::json!({ "error": text, "code": code.as_str() }));
+    let text = serde_json::Value::from(text);
+    let content = format!(r#"{{"error":{text},"code":"{}"}}"#, code.as_str());
+    let mut response = with_type(status, "application/json", content);
     if matches!(status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS) {
         response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
     }
@@ -43,9 +45,11 @@ fn sentence(code: Code) -> &'static str {
         Code::MethodNotAllowed => "this method is not served",
         Code::Conflict => "not in this state",
         Code::TooLarge => "the body is too large",
+        Code::HeadersTooLarge => "the header section is too large",
         Code::RateLimited => "too many requests",
         Code::Internal => "internal error",
         Code::Unavailable => "the service is not available at the moment",
+        Code::Timeout => "this took too long",
     }
 }
 
@@ -53,12 +57,6 @@ fn sentence(code: Code) -> &'static str {
 #[must_use]
 pub fn not_found() -> Response<Body> {
     error(Code::NotFound, sentence(Code::NotFound))
-}
-
-/// A JSON body.
-#[must_use]
-pub fn json(status: StatusCode, value: &serde_json::Value) -> Response<Body> {
-    with_type(status, "application/json", value.to_string())
 }
 
 /// Plain text.

@@ -40,6 +40,11 @@ here=$(dirname "$(readlink -f "$0")")
 exec "$here/../lib/node/bin/node" "$here/../lib/node_modules/code-server/out/node/entry.js" "$@"
 "#;
 
+/// Whether the store is there and whole.
+pub(crate) fn are_made(workspace: &Workspace) -> bool {
+    is_whole(&workspace.root.join(FOLDER))
+}
+
 /// Makes the store, unless it is there and whole.
 ///
 /// # Errors

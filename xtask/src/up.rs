@@ -20,6 +20,10 @@ const ROOT_DATA_DIR: &str = "/var/lib/zlh";
 /// When something cannot be built or started.
 pub(crate) fn run(workspace: &Workspace, flags: &[String]) -> anyhow::Result<()> {
     setup::wasm_target()?;
+    if !artifacts::are_made(workspace) {
+        // What is missing is said before the build, which takes minutes.
+        setup::artifact_tools()?;
+    }
     build::components(workspace)?;
     build::programs(workspace, false)?;
     artifacts::make(workspace, false)?;

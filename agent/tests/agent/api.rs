@@ -61,7 +61,8 @@ async fn only_health_answers_without_the_token() {
     }
     let (status, body) = call(agent, "GET", "/nothing", None).await;
     assert_eq!((status, body), (404, json!({"error": "no such route", "code": "not_found"})));
-    assert_eq!(call(agent, "GET", "/config", None).await.0, 405);
+    let (status, body) = call(agent, "GET", "/config", None).await;
+    assert_eq!((status, &body["code"]), (405, &json!("method_not_allowed")));
     assert_eq!(call(agent, "GET", "/version", None).await.0, 200);
 }
 
@@ -88,7 +89,8 @@ async fn a_configuration_that_cannot_be_meant_is_refused() {
     }
     let mut large = good;
     large["runtime"] = "x".repeat(66_000).into();
-    assert_eq!(call(agent, "POST", "/config", Some(&large)).await.0, 413);
+    let (status, body) = call(agent, "POST", "/config", Some(&large)).await;
+    assert_eq!((status, &body["code"]), (413, &json!("too_large")));
     assert_eq!(call(agent, "GET", "/status", None).await.1["state"], "idle");
 }
 

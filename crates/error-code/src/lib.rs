@@ -20,12 +20,16 @@ pub enum Code {
     Conflict,
     /// Body over the limit.
     TooLarge,
+    /// Header section over the limit.
+    HeadersTooLarge,
     /// Too much at once; trying again later helps.
     RateLimited,
     /// A bug.
     Internal,
     /// A dependency is down; trying again may help.
     Unavailable,
+    /// It took longer than a request may.
+    Timeout,
 }
 
 impl Code {
@@ -40,9 +44,11 @@ impl Code {
             Self::MethodNotAllowed => "method_not_allowed",
             Self::Conflict => "conflict",
             Self::TooLarge => "too_large",
+            Self::HeadersTooLarge => "headers_too_large",
             Self::RateLimited => "rate_limited",
             Self::Internal => "internal",
             Self::Unavailable => "unavailable",
+            Self::Timeout => "timeout",
         }
     }
 
@@ -57,9 +63,11 @@ impl Code {
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::Conflict => StatusCode::CONFLICT,
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::HeadersTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::RateLimited => StatusCode::TOO_MANY_REQUESTS,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
             Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Timeout => StatusCode::GATEWAY_TIMEOUT,
         }
     }
 
@@ -74,8 +82,10 @@ impl Code {
             Self::MethodNotAllowed,
             Self::Conflict,
             Self::TooLarge,
+            Self::HeadersTooLarge,
             Self::RateLimited,
             Self::Internal,
+            Self::Timeout,
         ];
         match all.into_iter().find(|code| code.status() == status) {
             Some(code) => code,
@@ -100,8 +110,10 @@ mod tests {
             (Code::Conflict, 409, "conflict"),
             (Code::TooLarge, 413, "too_large"),
             (Code::RateLimited, 429, "rate_limited"),
+            (Code::HeadersTooLarge, 431, "headers_too_large"),
             (Code::Internal, 500, "internal"),
             (Code::Unavailable, 503, "unavailable"),
+            (Code::Timeout, 504, "timeout"),
         ];
         for (code, status, word) in all {
             assert_eq!((code.status().as_u16(), code.as_str()), (status, word));
@@ -113,9 +125,6 @@ mod tests {
     fn other_statuses_say_whether_trying_again_may_help() {
         let of = |status| Code::of(StatusCode::from_u16(status).unwrap());
 
-        assert_eq!(
-            (of(414), of(422), of(502), of(504)),
-            (Code::Invalid, Code::Invalid, Code::Unavailable, Code::Unavailable)
-        );
+        assert_eq!([of(414), of(422), of(502)], [Code::Invalid, Code::Invalid, Code::Unavailable]);
     }
 }

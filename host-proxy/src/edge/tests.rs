@@ -29,7 +29,7 @@ async fn what_is_not_for_everybody_is_not_there() {
     }
 
     bodies.dedup();
-    assert_eq!(bodies, [r#"{"code":"not_found","error":"not found"}"#]);
+    assert_eq!(bodies, [r#"{"error":"not found","code":"not_found"}"#]);
 }
 
 #[tokio::test]
@@ -89,7 +89,7 @@ async fn components_see_a_clean_request_and_clients_a_whole_answer() {
     assert_eq!(seen.body, "{}");
     assert_ne!(seen.header("x-request-id"), Some("mine"));
     assert_eq!(seen.header("x-request-id"), answer.header("x-request-id"));
-    assert_eq!(answer.body, r#"{"code":"not_found","error":"not found"}"#);
+    assert_eq!(answer.body, r#"{"error":"not found","code":"not_found"}"#);
 }
 
 #[tokio::test]
@@ -99,6 +99,7 @@ async fn a_body_over_the_limit_is_refused_before_it_is_read() {
     let answer = stage.ask("POST /api/x HTTP/1.1\r\nHost: a\r\nContent-Length: 1025\r\n\r\n").await;
 
     assert_eq!(answer.status(), "413");
+    assert_eq!(answer.body, r#"{"error":"the body is too large","code":"too_large"}"#);
 }
 
 #[tokio::test]
@@ -156,11 +157,11 @@ async fn nobody_is_told_why_a_credential_was_not_taken() {
         refused.push(answer.body);
     }
     refused.dedup();
-    assert_eq!(refused, [r#"{"code":"unauthenticated","error":"not authenticated"}"#]);
+    assert_eq!(refused, [r#"{"error":"not authenticated","code":"unauthenticated"}"#]);
 
     let foreign = stage.ask(&get("/", &other, "Cookie: zlh_dev_ide_token=session\r\n")).await;
     assert_eq!(foreign.status(), "404");
-    assert_eq!(foreign.body, r#"{"code":"not_found","error":"not found"}"#);
+    assert_eq!(foreign.body, r#"{"error":"not found","code":"not_found"}"#);
 }
 
 #[tokio::test]
