@@ -11,6 +11,7 @@
 mod auth;
 mod dev;
 mod identity;
+mod imports;
 mod platform;
 mod servers;
 mod token_kinds;

@@ -106,6 +106,11 @@ async fn anothers_things_are_answered_like_things_that_are_not_there() {
             format!("/api/servers/{}/status", there.vmid),
             "/api/servers/6999/status".to_owned(),
         ),
+        (
+            Method::DELETE,
+            format!("/api/containers/{}", there.vmid),
+            "/api/containers/six".to_owned(),
+        ),
         (Method::GET, format!("/api/operations/{}", there.operation), absent),
     ] {
         let theirs = bob.call(method.clone(), &theirs, None).await;
@@ -114,6 +119,7 @@ async fn anothers_things_are_answered_like_things_that_are_not_there() {
         assert_eq!(theirs.fingerprint(), missing.fingerprint(), "{method}");
     }
     assert_eq!(bob.get("/api/instances").await.expect(200).json()["rows"], json!([]));
+    assert_eq!(bob.get("/api/servers").await.expect(200).json(), json!({ "servers": [] }));
     assert_eq!(ann.get("/api/instances").await.expect(200).json()["rows"][0]["vmid"], there.vmid);
     ann.get(&format!("/api/instances/{}", there.vmid)).await.expect(200);
 }
@@ -127,7 +133,9 @@ async fn nothing_is_told_without_a_token() {
         (Method::POST, "/api/instances"),
         (Method::GET, "/api/instances/6000"),
         (Method::DELETE, "/api/instances/6000"),
+        (Method::GET, "/api/servers"),
         (Method::GET, "/api/servers/6000/status"),
+        (Method::DELETE, "/api/containers/6000"),
         (Method::GET, "/api/operations/00000000-0000-4000-8000-000000000000"),
     ] {
         assert_unauthenticated(&host.api.call(method, path, None, None).await);
@@ -155,6 +163,26 @@ async fn nothing_is_ready_before_an_agent_was_seen() {
         session.get(&format!("/api/servers/{}/status", there.vmid)).await.expect(200).json();
 
     assert_eq!(status["ready"], false, "{status}");
+}
+
+#[tokio::test]
+async fn older_clients_list_servers_and_delete_containers() {
+    let host = Host::start().await;
+    let session = host.somebody("ann").await;
+    let there = host.created(&session, 1, 2).await;
+
+    let servers = session.get("/api/servers").await.expect(200).json()["servers"].clone();
+    assert_eq!(servers[0]["id"], there.vmid);
+    assert_eq!(
+        (&servers[0]["category"], &servers[0]["status"]),
+        (&json!("DEV"), &json!("offline"))
+    );
+
+    let path = format!("/api/containers/{}", there.vmid);
+    let begun = session.call(Method::DELETE, &path, None).await.expect(202).json();
+    assert_eq!((&begun["ok"], &begun["archived"]), (&json!(true), &json!(false)));
+    let operation = session.operation(begun["operationId"].as_str().unwrap()).await;
+    assert_eq!((&operation["kind"], &operation["vmid"]), (&json!("delete"), &json!(there.vmid)));
 }
 
 #[tokio::test]

@@ -121,6 +121,25 @@ async fn a_token_is_exchanged_once() {
 }
 
 #[tokio::test]
+async fn a_game_server_has_no_ide() {
+    let host = Host::start().await;
+    let (session, there, token) = ide(&host).await;
+    let opened = open(&host, there.vmid, &session.ide_token(there.vmid).await.0).await;
+    let opened = opened.expect(200).json()["session"].clone();
+
+    host.make_game(there.vmid);
+
+    for reply in [
+        session.post(&format!("/api/dev/{}/ide-token", there.vmid)).await,
+        session.post(&format!("/api/dev/{}/codeserver/start", there.vmid)).await,
+        check(&host, there.vmid, &json!({ "session": opened })).await,
+        open(&host, there.vmid, &token).await,
+    ] {
+        assert_not_found(&reply);
+    }
+}
+
+#[tokio::test]
 async fn a_token_that_was_not_exchanged_can_be_used_as_it_is() {
     let host = Host::start().await;
     let (_, there, token) = ide(&host).await;
@@ -143,7 +162,7 @@ async fn a_token_of_one_container_does_not_open_another() {
         check(&host, other.vmid, &json!({ "token": token })).await,
         open(&host, 6999, &token).await,
     ] {
-        assert!(reply.status == 401 || reply.status == 404, "{}", reply.text());
+        assert_unauthenticated(&reply);
     }
     open(&host, there.vmid, &token).await.expect(200);
 }
@@ -194,6 +213,6 @@ async fn what_hangs_on_a_login_ends_with_it() {
         check(&host, there.vmid, &json!({ "token": unused })).await,
         open(&host, there.vmid, &unused).await,
     ] {
-        assert!(reply.status == 401 || reply.status == 404, "{} {}", reply.status, reply.text());
+        assert_unauthenticated(&reply);
     }
 }

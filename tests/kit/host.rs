@@ -38,7 +38,7 @@ pub struct Host {
     ports: PortSlice,
     server: JoinHandle<()>,
     _artifacts: Stub,
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 impl Host {
@@ -100,14 +100,8 @@ impl Host {
         let components = load(options).await;
         let (address, server) = serve(components).await;
         let keys = SigningKeys::from_json(&private(&TokenKind::ALL)).expect("keys");
-        let host = Self {
-            api: Api { address },
-            keys,
-            ports,
-            server,
-            _artifacts: artifacts,
-            _folder: folder,
-        };
+        let host =
+            Self { api: Api { address }, keys, ports, server, _artifacts: artifacts, folder };
         host.internal(Method::POST, "/internal/migrate", None).await.expect(200);
         host
     }
@@ -165,6 +159,16 @@ impl Host {
         }}});
         self.internal(Method::POST, &format!("{path}/finish"), Some(&body)).await.expect(204);
         started
+    }
+
+    /// Makes a dev container a game server, which nothing offers yet.
+    pub fn make_game(&self, vmid: u64) {
+        let database = self.folder.path().join("state/sqlite_db.db");
+        let connection = rusqlite::Connection::open(database).expect("the components' database");
+        let changed = connection
+            .execute("UPDATE instances SET ctype = 'game' WHERE vmid = ?1", [vmid.to_string()])
+            .expect("an update");
+        assert_eq!(changed, 1, "there is no container {vmid}");
     }
 
     /// An agent at a port that the components may reach, answering every call the same.

@@ -5,9 +5,9 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 
 use serde_json::{Value, json};
-use system_tests::{Stack, StackOptions, config, eventually, ports};
+use system_tests::{Stack, StackOptions, config, ports};
 
-const LIMIT: std::time::Duration = std::time::Duration::from_secs(30);
+use crate::failures::nothing_is_left;
 
 /// A store like the repository's, its dev catalogue being changed.
 fn store(folder: &Path, change: impl FnOnce(&mut Value)) {
@@ -62,26 +62,4 @@ async fn an_archive_with_another_hash_is_not_unpacked_and_everything_is_undone()
         fs::read_to_string(&catalog).unwrap().replace(&wrong, right["sha256"].as_str().unwrap());
     fs::write(&catalog, text).unwrap();
     session.create_dev(false).await;
-}
-
-#[tokio::test]
-async fn an_agent_that_cannot_be_reached_fails_the_creation_and_everything_is_undone() {
-    // A program that ends at once in place of the agent.
-    let options = StackOptions::default()
-        .with("ZLH_AGENT_BINARY", config::zlh().to_string_lossy())
-        .with("ZLH_AGENT_DEADLINE_SECONDS", "3");
-    let stack = Stack::start_with(options).await;
-    let session = stack.api().register("ann").await;
-
-    let started = session.start_dev(false).await;
-    let operation = session.operation_end(&started.operation).await;
-
-    assert_eq!(operation["status"], "failed", "{operation:#}");
-    assert!(operation["error"].to_string().contains("agent"), "{operation:#}");
-    nothing_is_left(&stack, started.vmid).await;
-}
-
-async fn nothing_is_left(stack: &Stack, vmid: u64) {
-    let left = async || (stack.container(vmid).exists(), stack.processes(vmid));
-    eventually(LIMIT, left, |(folder, processes)| !folder && processes.is_empty()).await;
 }

@@ -15,7 +15,7 @@ async fn takes_a_customer_from_nothing_to_an_ide(stack: &Stack) {
     let vmid = session.create_dev(true).await;
 
     let status = session.ready(vmid).await;
-    assert_eq!(status["vmid"].as_u64().unwrap_or(vmid), vmid, "{status}");
+    assert_eq!(status["vmid"], vmid, "{status}");
     let rows = session.get("/api/instances").await.expect(200).json()["rows"].clone();
     assert_eq!(rows.as_array().map(Vec::len), Some(1), "{rows}");
     assert_eq!(stack.agents(vmid).len(), 1, "{:#?}", stack.processes(vmid));

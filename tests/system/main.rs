@@ -12,6 +12,7 @@ mod artifacts;
 mod crashes;
 mod deletion;
 mod edge;
+mod failures;
 mod ide_access;
 mod journey;
 mod logins;

@@ -17,6 +17,9 @@ async fn a_wrong_value_is_named() {
         ("DEV_IDE_RETURN_HOSTED_URL", "maybe"),
         ("DEV_IDE_PUBLIC_SCHEME", "gopher"),
         ("ZLH_BOOTSTRAP_PASSWORD", "short"),
+        ("ZLH_LOG", "zlh=loud"),
+        ("ZLH_LOG_FORMAT", "xml"),
+        ("SPIN_VARIABLE_REFRESH_TTL_SECONDS", "a fortnight"),
     ] {
         let log = refused(StackOptions::default().with(name, value)).await;
         assert!(log.contains(name), "{name}: {log}");
