@@ -17,6 +17,17 @@ async fn health_is_told_to_everybody() {
 }
 
 #[tokio::test]
+async fn the_api_is_described_by_the_running_system() {
+    let host = Host::start().await;
+
+    let reply = host.api.call(Method::GET, "/api/openapi.json", None, None).await.expect(200);
+
+    let written: serde_json::Value =
+        serde_json::from_str(include_str!("../../docs/openapi.json")).unwrap();
+    assert_eq!(reply.json(), written);
+}
+
+#[tokio::test]
 async fn public_keys_are_published_and_private_ones_are_not() {
     let host = Host::start().await;
 

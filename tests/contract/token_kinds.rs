@@ -1,28 +1,33 @@
 //! Kinds of tokens are mutually exclusive: every kind at every route that wants one.
 
 use http::Method;
+use serde_json::Value;
 use system_tests::forge;
 use system_tests::host::{Host, claims};
 use zlh_authn::token::{Claims, TokenKind};
 
 const NO_OPERATION: &str = "00000000-0000-4000-8000-000000000000";
 
-/// Every route that wants a credential, and the one kind that it takes. What ends the login comes last.
+/// Operations of the public API that want a login, from its description: one that is new is in it by itself.
+fn public_operations() -> Vec<(Method, String)> {
+    let document: Value = serde_json::from_str(include_str!("../../docs/openapi.json")).unwrap();
+    let mut operations = Vec::new();
+    for (path, methods) in document["paths"].as_object().unwrap() {
+        for (method, operation) in methods.as_object().unwrap() {
+            if operation["security"].is_array() {
+                let method: Method = method.to_uppercase().parse().unwrap();
+                let id = if path.contains("operations") { NO_OPERATION } else { "6999" };
+                operations.push((method, path.replace("{id}", id).replace("{vmid}", id)));
+            }
+        }
+    }
+    // What ends the login comes last.
+    operations.sort_by_key(|(_, path)| path == "/api/auth/logout");
+    operations
+}
+
+/// Every route that wants a credential, and the one kind that it takes.
 fn routes() -> Vec<(Method, String, TokenKind)> {
-    let access = [
-        (Method::GET, "/api/auth/me".to_owned()),
-        (Method::GET, "/api/instances".to_owned()),
-        (Method::POST, "/api/instances".to_owned()),
-        (Method::GET, "/api/instances/6000".to_owned()),
-        (Method::DELETE, "/api/instances/6999".to_owned()),
-        (Method::GET, "/api/servers/6000/status".to_owned()),
-        (Method::GET, format!("/api/operations/{NO_OPERATION}")),
-        (Method::POST, "/api/dev/6000/ide-token".to_owned()),
-        (Method::POST, "/api/dev/6000/codeserver/start".to_owned()),
-        (Method::POST, "/api/dev/6000/codeserver/stop".to_owned()),
-        (Method::POST, "/api/dev/6000/codeserver/restart".to_owned()),
-        (Method::POST, "/api/auth/logout".to_owned()),
-    ];
     let internal = [
         (Method::POST, "/internal/migrate".to_owned()),
         (Method::GET, "/internal/agents".to_owned()),
@@ -42,7 +47,7 @@ fn routes() -> Vec<(Method, String, TokenKind)> {
     internal
         .into_iter()
         .map(of(TokenKind::Internal))
-        .chain(access.into_iter().map(of(TokenKind::Access)))
+        .chain(public_operations().into_iter().map(of(TokenKind::Access)))
         .collect()
 }
 

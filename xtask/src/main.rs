@@ -7,6 +7,7 @@ mod build;
 mod check;
 mod layout;
 mod new_component;
+mod openapi;
 mod setup;
 mod shell;
 mod test;
@@ -53,6 +54,8 @@ enum Command {
     },
     /// Format, clippy natively and for wasm, docs, layout.
     Check,
+    /// Write docs/openapi.json from the components' code.
+    Openapi,
     /// Exactly what CI runs.
     Ci,
     /// Write a component's folder, its stanza in spin.toml and its contract test.
@@ -85,6 +88,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Artifacts { force } => artifacts::make(&workspace, force),
         Command::Test { filter } => test::run(&workspace, filter.as_deref()),
         Command::Check => check::run(&workspace),
+        Command::Openapi => openapi::run(&workspace),
         Command::Ci => test::run(&workspace, None),
         Command::NewComponent { name } => new_component::run(&workspace, &name),
     }

@@ -43,13 +43,11 @@ pub struct Auth {
     pub clock: Clock,
 }
 
-/// The routes of this component.
+zlh_api::operations!(pub Auth: ; account, session);
+
+/// The routes of this component, those for host-proxies included.
 pub fn router(auth: Auth) -> Router {
-    Router::new()
-        .merge(account::router())
-        .merge(session::router())
-        .merge(internal::router())
-        .with_state(auth)
+    routes().merge(internal::router()).with_state(auth)
 }
 
 fn unavailable(error: StoreError) -> ApiError {

@@ -14,9 +14,6 @@ pub enum Verb {
 }
 
 impl Verb {
-    /// All of them.
-    pub const ALL: [Self; 3] = [Self::Start, Self::Stop, Self::Restart];
-
     /// The last part of the path, here and at the agent.
     #[must_use]
     pub fn as_str(self) -> &'static str {

@@ -6,13 +6,12 @@ use async_trait::async_trait;
 use axum::Router;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use axum::routing::post;
 use bytes::Bytes;
 use http::header::AUTHORIZATION;
 use http::{Method, Request, StatusCode};
 use serde_json::{Value, json};
 use zlh_agent_protocol::agent::agent_token;
-use zlh_api::{ApiError, Json, Path};
+use zlh_api::{ApiError, Conflict, Failure, Json, NotFound, Path, Unauthenticated};
 use zlh_authn::Actor;
 use zlh_guest::Clock;
 use zlh_ids::Vmid;
@@ -42,20 +41,76 @@ pub struct Dev {
     pub clock: Clock,
 }
 
+zlh_api::operations!(pub Dev: start_code_server, stop_code_server, restart_code_server);
+
 /// The routes of this component.
 pub fn router(dev: Dev) -> Router {
-    let mut router = Router::new();
-    for verb in Verb::ALL {
-        let handler = move |State(dev): State<Dev>, actor: Actor, Path(vmid): Path<Vmid>| {
-            control_code_server(dev, actor, vmid, verb)
-        };
-        router =
-            router.route(&format!("/api/dev/{{id}}/codeserver/{}", verb.as_str()), post(handler));
-    }
-    router.with_state(dev)
+    routes().with_state(dev)
 }
 
-/// Starts, stops or restarts code-server in one's own dev container.
+/// Lets code-server run in one's own dev container.
+#[utoipa::path(
+    post,
+    path = "/api/dev/{id}/codeserver/start",
+    tag = "dev containers",
+    params(("id" = Vmid, Path)),
+    security(("token" = [])),
+    responses(
+        (status = 200, body = Object, description = "The agent's answer"),
+        (status = 202, body = Object, description = "It goes on"),
+        Unauthenticated, NotFound, Conflict, Failure
+    ),
+)]
+async fn start_code_server(
+    State(dev): State<Dev>,
+    actor: Actor,
+    Path(vmid): Path<Vmid>,
+) -> Result<Response, ApiError> {
+    control_code_server(dev, actor, vmid, Verb::Start).await
+}
+
+/// Stops code-server in one's own dev container.
+#[utoipa::path(
+    post,
+    path = "/api/dev/{id}/codeserver/stop",
+    tag = "dev containers",
+    params(("id" = Vmid, Path)),
+    security(("token" = [])),
+    responses(
+        (status = 200, body = Object, description = "The agent's answer"),
+        (status = 202, body = Object, description = "It goes on"),
+        Unauthenticated, NotFound, Conflict, Failure
+    ),
+)]
+async fn stop_code_server(
+    State(dev): State<Dev>,
+    actor: Actor,
+    Path(vmid): Path<Vmid>,
+) -> Result<Response, ApiError> {
+    control_code_server(dev, actor, vmid, Verb::Stop).await
+}
+
+/// Stops code-server in one's own dev container if it runs, then starts it.
+#[utoipa::path(
+    post,
+    path = "/api/dev/{id}/codeserver/restart",
+    tag = "dev containers",
+    params(("id" = Vmid, Path)),
+    security(("token" = [])),
+    responses(
+        (status = 200, body = Object, description = "The agent's answer"),
+        (status = 202, body = Object, description = "It goes on"),
+        Unauthenticated, NotFound, Conflict, Failure
+    ),
+)]
+async fn restart_code_server(
+    State(dev): State<Dev>,
+    actor: Actor,
+    Path(vmid): Path<Vmid>,
+) -> Result<Response, ApiError> {
+    control_code_server(dev, actor, vmid, Verb::Restart).await
+}
+
 async fn control_code_server(
     dev: Dev,
     actor: Actor,

@@ -6,11 +6,12 @@ use async_trait::async_trait;
 use axum::Router;
 use axum::extract::State;
 use axum::response::IntoResponse;
-use axum::routing::{get, post};
+use axum::routing::post;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use serde::Serialize;
+use utoipa::ToSchema;
 use zlh_agent_protocol::internal::{Migrated, Observation};
-use zlh_api::{ApiError, Json};
+use zlh_api::{ApiError, Failure, Json};
 use zlh_authn::HostProxy;
 use zlh_guest::{Clock, rfc3339};
 use zlh_ids::Vmid;
@@ -46,18 +47,18 @@ pub struct Platform {
     pub clock: Clock,
 }
 
-/// The routes of this component.
+zlh_api::operations!(pub Platform: health, public_keys, description);
+
+/// The routes of this component, those for host-proxies included.
 pub fn router(platform: Platform) -> Router {
-    Router::new()
-        .route("/api/health", get(health))
-        .route("/.well-known/jwks.json", get(public_keys))
+    routes()
         .route("/internal/migrate", post(migrate))
         .merge(agents::router())
         .merge(operations::router())
         .with_state(platform)
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 struct Health {
     status: &'static str,
     service: &'static str,
@@ -65,14 +66,38 @@ struct Health {
 }
 
 /// Says that requests reach a component and are answered, and nothing more.
+#[utoipa::path(
+    get,
+    path = "/api/health",
+    tag = "platform",
+    responses((status = 200, body = Health), Failure),
+)]
 async fn health(State(platform): State<Platform>) -> Json<Health> {
     Json(Health { status: "ok", service: "zlh", time: rfc3339((platform.clock)()) })
 }
 
 /// Answers the public keys.
+#[utoipa::path(
+    get,
+    path = "/.well-known/jwks.json",
+    tag = "platform",
+    responses((status = 200, body = Object, description = "A JWK set (RFC 7517)"), Failure),
+)]
 async fn public_keys(State(platform): State<Platform>) -> impl IntoResponse {
     let headers = [(CONTENT_TYPE, "application/json"), (CACHE_CONTROL, "public, max-age=300")];
     (headers, platform.public_keys)
+}
+
+/// Describes the public operations (OpenAPI 3.1).
+#[utoipa::path(
+    get,
+    path = "/api/openapi.json",
+    tag = "platform",
+    responses((status = 200, body = Object, description = "This document"), Failure),
+)]
+async fn description() -> impl IntoResponse {
+    let headers = [(CONTENT_TYPE, "application/json"), (CACHE_CONTROL, "public, max-age=300")];
+    (headers, include_str!("../../../docs/openapi.json"))
 }
 
 /// How long migrations may be begun in one call, in milliseconds: a third of what hosts give a request. One

@@ -7,13 +7,13 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use axum::Router;
 use axum::extract::State;
-use axum::routing::get;
 use http::header::LOCATION;
 use http::{HeaderName, StatusCode};
 use serde::Serialize;
+use utoipa::ToSchema;
 use zlh_agent_protocol::artifact::DevCatalog;
 use zlh_agent_protocol::internal::{Observation, OperationKind};
-use zlh_api::{ApiError, Json, Path};
+use zlh_api::{ApiError, Failure, Json, NotFound, Path, Unauthenticated};
 use zlh_authn::Actor;
 use zlh_guest::{Clock, rfc3339};
 use zlh_ids::{OperationId, Vmid};
@@ -55,30 +55,35 @@ pub struct Servers {
     pub clock: Clock,
 }
 
+zlh_api::operations!(
+    pub Servers: list_runtimes, get_operation;
+    create, delete, instances, servers
+);
+
 /// The routes of this component.
 pub fn router(servers: Servers) -> Router {
-    Router::new()
-        .route("/api/catalog/dev", get(list_runtimes))
-        .route("/api/operations/{id}", get(get_operation))
-        .merge(create::router())
-        .merge(instances::router())
-        .merge(delete::router())
-        .merge(servers::router())
-        .with_state(servers)
+    routes().with_state(servers)
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 struct Runtimes {
     runtimes: Vec<Runtime>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 struct Runtime {
     id: String,
     versions: Vec<String>,
 }
 
 /// Lists what dev containers can have.
+#[utoipa::path(
+    get,
+    path = "/api/catalog/dev",
+    tag = "catalogue",
+    security(("token" = [])),
+    responses((status = 200, body = Runtimes), Unauthenticated, Failure),
+)]
 async fn list_runtimes(
     State(servers): State<Servers>,
     _: Actor,
@@ -91,7 +96,7 @@ async fn list_runtimes(
     Ok(Json(Runtimes { runtimes: runtimes.collect() }))
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 struct Operation {
     id: OperationId,
@@ -107,6 +112,14 @@ struct Operation {
 }
 
 /// Says how far one's own operation is.
+#[utoipa::path(
+    get,
+    path = "/api/operations/{id}",
+    tag = "instances",
+    params(("id" = OperationId, Path)),
+    security(("token" = [])),
+    responses((status = 200, body = Operation), Unauthenticated, NotFound, Failure),
+)]
 async fn get_operation(
     State(servers): State<Servers>,
     actor: Actor,
@@ -130,7 +143,7 @@ async fn get_operation(
 }
 
 /// Work that goes on after its request was answered.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 struct Begun {
     operation_id: OperationId,

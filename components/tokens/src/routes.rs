@@ -6,9 +6,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use axum::Router;
 use axum::extract::State;
-use axum::routing::post;
 use serde::Serialize;
-use zlh_api::{ApiError, Json, Path};
+use utoipa::ToSchema;
+use zlh_api::{ApiError, Conflict, Failure, Json, NotFound, Path, Unauthenticated};
 use zlh_authn::Actor;
 use zlh_guest::Clock;
 use zlh_ids::{SessionId, UserId, Vmid};
@@ -52,15 +52,14 @@ pub struct Tokens {
     pub clock: Clock,
 }
 
-/// The routes of this component.
+zlh_api::operations!(pub Tokens: create_ide_token);
+
+/// The routes of this component, those for host-proxies included.
 pub fn router(tokens: Tokens) -> Router {
-    Router::new()
-        .route("/api/dev/{id}/ide-token", post(create_ide_token))
-        .merge(internal::router())
-        .with_state(tokens)
+    routes().merge(internal::router()).with_state(tokens)
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 struct CreatedIdeToken {
     token: String,
@@ -69,6 +68,14 @@ struct CreatedIdeToken {
 }
 
 /// Issues a token that opens one's own dev container's IDE.
+#[utoipa::path(
+    post,
+    path = "/api/dev/{id}/ide-token",
+    tag = "dev containers",
+    params(("id" = Vmid, Path)),
+    security(("token" = [])),
+    responses((status = 200, body = CreatedIdeToken), Unauthenticated, NotFound, Conflict, Failure),
+)]
 async fn create_ide_token(
     State(tokens): State<Tokens>,
     actor: Actor,

@@ -7,6 +7,7 @@ use axum::response::{IntoResponse, Response};
 use http::header::{RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderValue, StatusCode};
 use serde::Serialize;
+use utoipa::ToSchema;
 use zlh_error_code::Code;
 
 /// A cause of any kind.
@@ -71,14 +72,22 @@ pub enum ApiError {
     },
 }
 
-#[derive(Serialize)]
-struct Body<'a> {
-    error: String,
-    code: &'a str,
+/// What every refusal looks like.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Error)]
+pub struct ErrorBody {
+    /// For people.
+    pub error: String,
+    /// For programs: contract.
+    pub code: &'static str,
+    /// The field that is to blame.
     #[serde(skip_serializing_if = "Option::is_none")]
-    field: Option<&'a str>,
+    #[schema(nullable = false)]
+    pub field: Option<&'static str>,
+    /// The words of whoever refused, where that was not this API.
     #[serde(skip_serializing_if = "Option::is_none")]
-    details: Option<&'a serde_json::Value>,
+    #[schema(nullable = false, value_type = Option<Object>)]
+    pub details: Option<serde_json::Value>,
 }
 
 /// Carried by a 5xx response to the place that logs it.
@@ -133,10 +142,11 @@ impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let (field, details) = match &self {
             Self::Invalid { field, .. } => (*field, None),
-            Self::Agent { details, .. } => (None, Some(details)),
+            Self::Agent { details, .. } => (None, Some(details.clone())),
             _ => (None, None),
         };
-        let body = Body { error: self.to_string(), code: self.code().as_str(), field, details };
+        let body =
+            ErrorBody { error: self.to_string(), code: self.code().as_str(), field, details };
         let mut response = (self.status(), axum::Json(body)).into_response();
         let headers = response.headers_mut();
         match self.status() {

@@ -3,7 +3,12 @@
 mod error;
 mod extract;
 mod finish;
+mod openapi;
 
-pub use error::{ApiError, BoxError};
+pub use error::{ApiError, BoxError, ErrorBody};
 pub use extract::{Json, Path};
 pub use finish::{Settings, finish};
+pub use openapi::{Conflict, Failure, Invalid, NotFound, Unauthenticated, method, path};
+
+#[doc(hidden)]
+pub use pastey;

@@ -1,12 +1,11 @@
 //! Registration and the account itself.
 
-use axum::Router;
 use axum::extract::State;
-use axum::routing::{get, post};
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use zlh_api::{ApiError, Json};
+use utoipa::ToSchema;
+use zlh_api::{ApiError, Conflict, Failure, Invalid, Json, Unauthenticated};
 use zlh_authn::{Actor, Role};
 use zlh_guest::rfc3339;
 use zlh_ids::UserId;
@@ -19,11 +18,7 @@ use crate::model::{Email, PersonName, Username};
 use crate::password::{self, Password};
 use crate::store::{self, Names, NewUser, User};
 
-pub(super) fn router() -> Router<Auth> {
-    Router::new()
-        .route("/api/auth/register", post(register))
-        .route("/api/auth/me", get(get_me).patch(update_me))
-}
+zlh_api::operations!(pub(super) Auth: register, get_me, update_me);
 
 /// An account to be made, with everything in it checked.
 pub(super) struct Registration {
@@ -34,32 +29,45 @@ pub(super) struct Registration {
     pub(super) role: Role,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 struct Register {
+    #[schema(
+        min_length = 3,
+        max_length = 254,
+        pattern = r"^[^\s\x00-\x1f\x7f-\x9f]+@[^\s\x00-\x1f\x7f-\x9f.@]([^\s\x00-\x1f\x7f-\x9f@]*[^\s\x00-\x1f\x7f-\x9f.@])?$"
+    )]
     email: String,
+    #[schema(pattern = "^[A-Za-z0-9][A-Za-z0-9._-]{2,31}$")]
     username: String,
+    #[schema(min_length = 8, max_length = 256)]
     password: String,
+    #[schema(pattern = r"^[^\x00-\x1f\x7f-\x9f]{1,100}$")]
     first_name: Option<String>,
+    #[schema(pattern = r"^[^\x00-\x1f\x7f-\x9f]{1,100}$")]
     last_name: Option<String>,
+    #[schema(pattern = r"^[^\x00-\x1f\x7f-\x9f]{1,100}$")]
     display_name: Option<String>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 struct UpdateMe {
+    #[schema(pattern = r"^[^\x00-\x1f\x7f-\x9f]{1,100}$")]
     first_name: Option<String>,
+    #[schema(pattern = r"^[^\x00-\x1f\x7f-\x9f]{1,100}$")]
     last_name: Option<String>,
+    #[schema(pattern = r"^[^\x00-\x1f\x7f-\x9f]{1,100}$")]
     display_name: Option<String>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct Me {
     ok: bool,
     user: Profile,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 struct Profile {
     id: UserId,
@@ -73,6 +81,13 @@ struct Profile {
 }
 
 /// Makes an account and logs it in.
+#[utoipa::path(
+    post,
+    path = "/api/auth/register",
+    tag = "accounts",
+    request_body = Register,
+    responses((status = 201, body = LoggedIn), Invalid, Conflict, Failure),
+)]
 async fn register(
     State(auth): State<Auth>,
     Json(body): Json<Register>,
@@ -100,12 +115,27 @@ async fn register(
 }
 
 /// Shows the caller's account.
+#[utoipa::path(
+    get,
+    path = "/api/auth/me",
+    tag = "accounts",
+    security(("token" = [])),
+    responses((status = 200, body = Me), Unauthenticated, Failure),
+)]
 async fn get_me(State(auth): State<Auth>, actor: Actor) -> Result<Json<Me>, ApiError> {
     let db = auth.database.open().await.map_err(unavailable)?;
     me(&db, actor.user_id).await
 }
 
 /// Changes the names that are given.
+#[utoipa::path(
+    patch,
+    path = "/api/auth/me",
+    tag = "accounts",
+    request_body = UpdateMe,
+    security(("token" = [])),
+    responses((status = 200, body = Me), Invalid, Unauthenticated, Failure),
+)]
 async fn update_me(
     State(auth): State<Auth>,
     actor: Actor,

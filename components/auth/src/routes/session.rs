@@ -1,11 +1,10 @@
 //! Logins: how they start, go on and end.
 
-use axum::Router;
 use axum::extract::State;
-use axum::routing::post;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use zlh_api::{ApiError, Json};
+use utoipa::ToSchema;
+use zlh_api::{ApiError, Failure, Invalid, Json, Unauthenticated};
 use zlh_authn::Actor;
 use zlh_authn::token::{hash_secret, random_base64};
 use zlh_ids::{SessionId, UserId};
@@ -19,29 +18,26 @@ use crate::store;
 /// Longest text that is looked up or hashed; nothing that can be registered is longer.
 const MAX_INPUT_CHARS: usize = 256;
 
-pub(super) fn router() -> Router<Auth> {
-    Router::new()
-        .route("/api/auth/login", post(login))
-        .route("/api/auth/refresh", post(refresh))
-        .route("/api/auth/logout", post(logout))
-}
+zlh_api::operations!(pub(super) Auth: login, refresh, logout);
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct Login {
     /// E-mail address or user name.
+    #[schema(min_length = 1, max_length = 256)]
     identifier: String,
+    #[schema(min_length = 1, max_length = 256)]
     password: String,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 struct Refresh {
     refresh_token: String,
 }
 
 /// The tokens of a session.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct LoggedIn {
     ok: bool,
@@ -53,13 +49,20 @@ pub(super) struct LoggedIn {
     expires_in: u64,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct LoggedOut {
     ok: bool,
     message: &'static str,
 }
 
 /// Starts a session.
+#[utoipa::path(
+    post,
+    path = "/api/auth/login",
+    tag = "accounts",
+    request_body = Login,
+    responses((status = 200, body = LoggedIn), Invalid, Unauthenticated, Failure),
+)]
 async fn login(
     State(auth): State<Auth>,
     Json(body): Json<Login>,
@@ -99,6 +102,13 @@ async fn login(
 }
 
 /// Exchanges a refresh token for the next pair. A token that was exchanged before ends the session.
+#[utoipa::path(
+    post,
+    path = "/api/auth/refresh",
+    tag = "accounts",
+    request_body = Refresh,
+    responses((status = 200, body = LoggedIn), Invalid, Unauthenticated, Failure),
+)]
 async fn refresh(
     State(auth): State<Auth>,
     Json(body): Json<Refresh>,
@@ -130,6 +140,13 @@ async fn refresh(
 }
 
 /// Ends the caller's session: its tokens are refused from now on, and the streams it opened are closed.
+#[utoipa::path(
+    post,
+    path = "/api/auth/logout",
+    tag = "accounts",
+    security(("token" = [])),
+    responses((status = 200, body = LoggedOut), Unauthenticated, Failure),
+)]
 async fn logout(State(auth): State<Auth>, actor: Actor) -> Result<Json<LoggedOut>, ApiError> {
     let tx = auth.database.open().await.map_err(unavailable)?.begin().await.map_err(unavailable)?;
     end_session(&tx, actor.session_id, actor.user_id, "logout", (auth.clock)()).await?;

@@ -1,60 +1,81 @@
 //! How an instance comes about.
 
-use axum::Router;
 use axum::extract::State;
-use axum::routing::post;
 use http::{HeaderMap, HeaderName};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use sha2::{Digest, Sha256};
+use utoipa::ToSchema;
 use zlh_agent_protocol::artifact::{CODE_SERVER_ADDON, DevCatalog};
 use zlh_agent_protocol::internal::InstanceSpec;
-use zlh_api::{ApiError, Json};
+use zlh_api::{ApiError, Conflict, Failure, Invalid, Json, Unauthenticated};
 use zlh_authn::Actor;
 use zlh_ids::{ContainerType, UserId};
 use zlh_storage::Db;
 use zlh_storage::audit::{self, Act};
 
-use super::{Accepted, Servers, accepted, unavailable};
+use super::{Accepted, Begun, Servers, accepted, unavailable};
 use crate::model::{NewInstance, next_vmid};
 use crate::store;
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
-pub(super) fn router() -> Router<Servers> {
-    Router::new().route("/api/instances", post(create_instance))
-}
+zlh_api::operations!(pub(super) Servers: create_instance);
 
 // What must be there has a default, so that it is missed by name.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct CreateInstance {
     #[serde(default, alias = "container_type")]
+    #[schema(required, pattern = "^dev$")]
     ctype: String,
+    /// One of the catalogue.
     #[serde(default)]
+    #[schema(required)]
     runtime: String,
+    /// One of the catalogue.
     #[serde(default)]
+    #[schema(required)]
     version: String,
+    #[schema(min_length = 1, max_length = 64)]
     name: Option<String>,
+    /// The caller's own id.
     #[serde(rename = "customerId")]
+    #[schema(value_type = Option<UserId>)]
     customer_id: Option<String>,
     /// Of game servers, like the next three.
     #[serde(rename = "portsNeeded")]
+    #[schema(ignore)]
     ports_needed: Option<u16>,
+    #[schema(ignore)]
     game: Option<String>,
+    #[schema(ignore)]
     variant: Option<String>,
+    #[schema(ignore)]
     world: Option<String>,
     #[serde(rename = "memoryMiB")]
+    #[schema(minimum = 256, maximum = 16_384, default = 2048)]
     memory_mib: Option<u32>,
     #[serde(rename = "cpuCores")]
+    #[schema(minimum = 1, maximum = 16, default = 2)]
     cpu_cores: Option<u32>,
     #[serde(alias = "enableCodeServer")]
     enable_code_server: Option<bool>,
+    /// `codeserver`.
     #[serde(default)]
     addons: Vec<String>,
 }
 
 /// Begins to create an instance; once per `Idempotency-Key`, where there is one.
+#[utoipa::path(
+    post,
+    path = "/api/instances",
+    tag = "instances",
+    request_body = CreateInstance,
+    params(("Idempotency-Key" = Option<String>, Header, description = "Makes the request once, however often it is sent", pattern = "^[!-~]{1,255}$")),
+    security(("token" = [])),
+    responses((status = 202, body = Begun), Invalid, Unauthenticated, Conflict, Failure),
+)]
 async fn create_instance(
     State(servers): State<Servers>,
     actor: Actor,

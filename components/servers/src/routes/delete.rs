@@ -1,30 +1,25 @@
 //! How an instance goes: by its newer route, and by the one that older clients know.
 
-use axum::Router;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use axum::routing::delete;
 use http::StatusCode;
 use serde::Serialize;
 use serde_json::json;
-use zlh_api::{ApiError, Json, Path};
+use utoipa::ToSchema;
+use zlh_api::{ApiError, Conflict, Failure, Json, NotFound, Path, Unauthenticated};
 use zlh_authn::Actor;
 use zlh_ids::{OperationId, UserId, Vmid};
 use zlh_storage::audit::{self, Act};
 
 use super::instances::own_instance;
-use super::{Accepted, Servers, accepted, unavailable};
+use super::{Accepted, Begun, Servers, accepted, unavailable};
 use crate::model::State as InstanceState;
 use crate::store;
 
-pub(super) fn router() -> Router<Servers> {
-    Router::new()
-        .route("/api/instances/{vmid}", delete(delete_instance))
-        .route("/api/containers/{vmid}", delete(delete_container))
-}
+zlh_api::operations!(pub(super) Servers: delete_instance, delete_container);
 
 /// What older clients are told of a deletion.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 struct DeletedContainer {
     ok: bool,
@@ -38,6 +33,14 @@ struct DeletedContainer {
 }
 
 /// Begins to delete one's own instance; that it already began is no error.
+#[utoipa::path(
+    delete,
+    path = "/api/instances/{vmid}",
+    tag = "instances",
+    params(("vmid" = Vmid, Path)),
+    security(("token" = [])),
+    responses((status = 202, body = Begun), Unauthenticated, NotFound, Conflict, Failure),
+)]
 async fn delete_instance(
     State(servers): State<Servers>,
     actor: Actor,
@@ -47,6 +50,14 @@ async fn delete_instance(
 }
 
 /// Begins to delete one's own container; repeated once it is gone, says so.
+#[utoipa::path(
+    delete,
+    path = "/api/containers/{vmid}",
+    tag = "instances",
+    params(("vmid" = Vmid, Path)),
+    security(("token" = [])),
+    responses((status = 200, body = DeletedContainer, description = "It is gone"), (status = 202, body = DeletedContainer), Unauthenticated, NotFound, Conflict, Failure),
+)]
 async fn delete_container(
     State(servers): State<Servers>,
     actor: Actor,

@@ -2,13 +2,12 @@
 
 use std::collections::HashMap;
 
-use axum::Router;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
-use axum::routing::get;
 use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
 use zlh_agent_protocol::internal::Observation;
-use zlh_api::{ApiError, Json, Path};
+use zlh_api::{ApiError, Failure, Invalid, Json, NotFound, Path, Unauthenticated};
 use zlh_authn::Actor;
 use zlh_guest::rfc3339;
 use zlh_ids::{ContainerType, UserId, Vmid};
@@ -21,19 +20,20 @@ use crate::store;
 /// Most instances of one page.
 const MAX_PAGE: u32 = 100;
 
-pub(super) fn router() -> Router<Servers> {
-    Router::new()
-        .route("/api/instances", get(list_instances))
-        .route("/api/instances/{vmid}", get(get_instance))
-}
+zlh_api::operations!(pub(super) Servers: list_instances, get_instance);
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 pub(super) struct Page {
+    /// `nextCursor` of the page before.
+    #[param(pattern = "^-?[0-9]{1,18}[.][0-9]{1,9}$", nullable = false)]
     cursor: Option<String>,
+    /// Most rows of the page.
+    #[param(value_type = Option<u32>, minimum = 1, maximum = 100, nullable = false)]
     limit: Option<String>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 struct Instances {
     ok: bool,
@@ -42,7 +42,7 @@ struct Instances {
     next_cursor: Option<String>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 struct InstanceBody {
     vmid: Vmid,
@@ -67,6 +67,14 @@ struct InstanceBody {
 }
 
 /// Lists one's own instances, newest last.
+#[utoipa::path(
+    get,
+    path = "/api/instances",
+    tag = "instances",
+    params(Page),
+    security(("token" = [])),
+    responses((status = 200, body = Instances), Invalid, Unauthenticated, Failure),
+)]
 async fn list_instances(
     State(servers): State<Servers>,
     actor: Actor,
@@ -125,6 +133,14 @@ pub(super) async fn list_own(
 }
 
 /// Shows one's own instance.
+#[utoipa::path(
+    get,
+    path = "/api/instances/{vmid}",
+    tag = "instances",
+    params(("vmid" = Vmid, Path)),
+    security(("token" = [])),
+    responses((status = 200, body = InstanceBody), Unauthenticated, NotFound, Failure),
+)]
 async fn get_instance(
     State(servers): State<Servers>,
     actor: Actor,

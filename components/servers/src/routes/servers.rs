@@ -1,12 +1,11 @@
 //! One's own servers in the shape that the portal shows: one state of record, container and agent together.
 
-use axum::Router;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
-use axum::routing::get;
 use serde::Serialize;
+use utoipa::ToSchema;
 use zlh_agent_protocol::internal::Observation;
-use zlh_api::{ApiError, Json, Path};
+use zlh_api::{ApiError, Failure, Invalid, Json, NotFound, Path, Unauthenticated};
 use zlh_authn::Actor;
 use zlh_guest::rfc3339;
 use zlh_ids::{ContainerType, Vmid};
@@ -15,14 +14,10 @@ use super::instances::{Listed, Page, list_own, online, own_instance};
 use super::{Servers, unavailable};
 use crate::model::Instance;
 
-pub(super) fn router() -> Router<Servers> {
-    Router::new()
-        .route("/api/servers", get(list_servers))
-        .route("/api/servers/{vmid}/status", get(get_status))
-}
+zlh_api::operations!(pub(super) Servers: list_servers, get_status);
 
 /// What the portal sees of any server.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 struct LiveState {
     id: Vmid,
@@ -41,7 +36,7 @@ struct LiveState {
     last_seen: Option<String>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 struct ServerList {
     servers: Vec<LiveState>,
@@ -49,7 +44,7 @@ struct ServerList {
     next_cursor: Option<String>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 struct StatusBody {
     #[serde(flatten)]
@@ -68,6 +63,14 @@ struct StatusBody {
 }
 
 /// Lists one's own servers of both kinds, newest last.
+#[utoipa::path(
+    get,
+    path = "/api/servers",
+    tag = "servers",
+    params(Page),
+    security(("token" = [])),
+    responses((status = 200, body = ServerList), Invalid, Unauthenticated, Failure),
+)]
 async fn list_servers(
     State(servers): State<Servers>,
     actor: Actor,
@@ -83,6 +86,14 @@ async fn list_servers(
 }
 
 /// Shows what the agent of one's own server last said.
+#[utoipa::path(
+    get,
+    path = "/api/servers/{vmid}/status",
+    tag = "servers",
+    params(("vmid" = Vmid, Path)),
+    security(("token" = [])),
+    responses((status = 200, body = StatusBody), Unauthenticated, NotFound, Failure),
+)]
 async fn get_status(
     State(servers): State<Servers>,
     actor: Actor,

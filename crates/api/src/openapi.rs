@@ -1,0 +1,83 @@
+//! Operations: a handler's attribute names its route and describes it, and both come from there.
+
+use axum::routing::MethodFilter;
+use utoipa::openapi::HttpMethod;
+use utoipa::{IntoResponses, Path};
+
+use crate::ErrorBody;
+
+/// 400.
+#[derive(IntoResponses)]
+#[response(status = 400, description = "Malformed or out of range; `field` says what")]
+pub struct Invalid(pub ErrorBody);
+
+/// 401.
+#[derive(IntoResponses)]
+#[response(status = 401, description = "No credential that verifies")]
+pub struct Unauthenticated(pub ErrorBody);
+
+/// 404.
+#[derive(IntoResponses)]
+#[response(status = 404, description = "Absent, or not the caller's to know about")]
+pub struct NotFound(pub ErrorBody);
+
+/// 409.
+#[derive(IntoResponses)]
+#[response(status = 409, description = "The right request in the wrong state")]
+pub struct Conflict(pub ErrorBody);
+
+/// Everything else that can go wrong with any request: 405, 413, 429, 5xx.
+#[derive(IntoResponses)]
+#[response(status = "default", description = "Refused or failed; `code` says why")]
+pub struct Failure(pub ErrorBody);
+
+/// Declares the operations of a module: its `routes()`, and natively `openapi()`, which describes them.
+///
+/// `operations!(pub(super) State: handlers; modules)`. Each handler has `#[utoipa::path]`, each module
+/// operations of its own. What is not called is not in a component's file: there only the routes are.
+#[macro_export]
+macro_rules! operations {
+    ($vis:vis $state:ty: $($handler:ident),* $(,)? $(; $($module:ident),+ $(,)?)?) => {
+        /// The routes of the operations.
+        $vis fn routes() -> ::axum::Router<$state> {
+            $crate::pastey::paste! {
+                ::axum::Router::new()
+                    $(.route(
+                        &$crate::path::<[<__path_ $handler>]>(),
+                        ::axum::routing::on($crate::method::<[<__path_ $handler>]>(), $handler),
+                    ))*
+                    $($(.merge($module::routes()))+)?
+            }
+        }
+
+        /// Describes the operations.
+        #[cfg(not(target_family = "wasm"))]
+        #[must_use]
+        $vis fn openapi() -> ::utoipa::openapi::OpenApi {
+            #[derive(::utoipa::OpenApi)]
+            #[openapi(paths($($handler),*))]
+            struct Operations;
+
+            <Operations as ::utoipa::OpenApi>::openapi()
+                $($(.merge_from($module::openapi()))+)?
+        }
+    };
+}
+
+/// The route of a handler.
+#[must_use]
+pub fn path<P: Path>() -> String {
+    P::path()
+}
+
+/// The method of a handler.
+#[must_use]
+pub fn method<P: Path>() -> MethodFilter {
+    match P::methods().first() {
+        Some(HttpMethod::Post) => MethodFilter::POST,
+        Some(HttpMethod::Put) => MethodFilter::PUT,
+        Some(HttpMethod::Patch) => MethodFilter::PATCH,
+        Some(HttpMethod::Delete) => MethodFilter::DELETE,
+        _ => MethodFilter::GET,
+    }
+}
