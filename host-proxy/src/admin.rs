@@ -1,4 +1,4 @@
-//! The private listener: is it alive, is it ready, what does it count.
+//! The private listener: is it alive, is it ready, what does it count, which components does it run.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,11 +7,15 @@ use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
 use zlh_agent_protocol::internal::Agents;
 
-use crate::answer;
+use crate::answer::{self, Code};
 use crate::api::InternalApi;
 use crate::body::Body;
 use crate::metrics::Metrics;
 use crate::streams::registry::Registry;
+
+pub mod components;
+
+use components::ComponentAdmin;
 
 /// Whoever asks for readiness asks again soon.
 const READY_TIMEOUT: Duration = Duration::from_secs(3);
@@ -25,15 +29,24 @@ pub struct Admin {
     pub metrics: Arc<Metrics>,
     /// Counted.
     pub streams: Arc<Registry>,
+    /// Components that run in this process.
+    pub components: Option<ComponentAdmin>,
 }
 
 impl Admin {
     /// Answers one request.
     pub async fn handle(&self, request: Request<Incoming>) -> Response<Body> {
+        let path = request.uri().path().to_owned();
+        if let Some(path) = path.strip_prefix("/components").filter(|rest| is_below(rest)) {
+            return match &self.components {
+                Some(components) => components.handle(path, request).await,
+                None => answer::error(Code::NotFound, "the components run in another process"),
+            };
+        }
         if request.method() != http::Method::GET {
             return answer::not_found();
         }
-        match request.uri().path() {
+        match path.as_str() {
             "/livez" => answer::text(StatusCode::OK, "ok\n".to_owned()),
             "/readyz" => self.ready().await,
             "/metrics" => answer::text(StatusCode::OK, self.metrics.render(self.streams.count())),
@@ -52,4 +65,8 @@ impl Admin {
             ),
         }
     }
+}
+
+fn is_below(rest: &str) -> bool {
+    rest.is_empty() || rest.starts_with('/')
 }

@@ -45,6 +45,7 @@ fn sentence(code: Code) -> &'static str {
         Code::MethodNotAllowed => "this method is not served",
         Code::Conflict => "not in this state",
         Code::TooLarge => "the body is too large",
+        Code::Unfit => "not fit for its purpose",
         Code::HeadersTooLarge => "the header section is too large",
         Code::RateLimited => "too many requests",
         Code::Internal => "internal error",
@@ -57,6 +58,12 @@ fn sentence(code: Code) -> &'static str {
 #[must_use]
 pub fn not_found() -> Response<Body> {
     error(Code::NotFound, sentence(Code::NotFound))
+}
+
+/// A JSON body.
+#[must_use]
+pub fn json(status: StatusCode, value: &serde_json::Value) -> Response<Body> {
+    with_type(status, "application/json", value.to_string())
 }
 
 /// Plain text.

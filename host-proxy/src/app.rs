@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::admin::Admin;
+use crate::admin::components::ComponentAdmin;
 use crate::agent_client::AgentClient;
 use crate::agent_poller::AgentPoller;
 use crate::api::{ComponentApi, InternalApi, RemoteApi, RemoteError};
@@ -137,6 +138,10 @@ impl App {
         if !config.artifacts.is_dir() {
             tracing::warn!(folder = %config.artifacts.display(), "there is no artifact folder (`--artifacts`)");
         }
+        if let ComponentApi::Embedded(host) = &api {
+            host.prune().await;
+            data.note_admin(addresses.admin)?;
+        }
         let metrics = Arc::new(Metrics::default());
         let streams = Registry::new(config.limits.max_ide_streams);
         let authority: Arc<dyn IdeAuthority> = internal.clone();
@@ -168,6 +173,7 @@ impl App {
                 Arc::clone(&metrics),
             )),
             admin: Admin {
+                components: component_admin(&api, &internal, &secrets),
                 api: internal.clone(),
                 metrics: Arc::clone(&metrics),
                 streams: Arc::clone(&streams),
@@ -339,8 +345,22 @@ async fn load(
         state_dir: data.path("state"),
         variables: component_variables(config, secrets, artifact_url, public_port),
         limits: Limits::default(),
+        allow_list: config.component_allow_list.clone(),
     };
     ComponentHost::load(options).await
+}
+
+fn component_admin(
+    api: &ComponentApi,
+    internal: &Arc<InternalApi>,
+    secrets: &Secrets,
+) -> Option<ComponentAdmin> {
+    let ComponentApi::Embedded(host) = api else { return None };
+    Some(ComponentAdmin {
+        host: Arc::clone(host),
+        api: Arc::clone(internal),
+        token: secrets.admin_token.as_str().into(),
+    })
 }
 
 fn local_driver(

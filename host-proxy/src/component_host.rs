@@ -6,45 +6,51 @@
 
 mod cache;
 mod capability;
+mod check;
+mod choices;
 mod compose;
+mod digest_list;
 mod dispatch;
 mod engine;
+mod files;
 mod limits;
 mod linker;
+mod loader;
 mod manifest;
 mod routes;
+mod sources;
+mod swap;
 mod variables;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use http::uri::{Authority, Scheme};
 use http::{Request, Response, StatusCode, Uri, header};
 use thiserror::Error;
-use tokio::sync::Semaphore;
-use tokio_util::sync::CancellationToken;
+use tokio::sync::Mutex;
 use tokio_util::task::TaskTracker;
-use wasmtime::Engine;
-use wasmtime::component::{Component, Linker};
-use wasmtime_wasi_http::handler::ProxyPre;
 
-use self::cache::Cache;
-use self::capability::outbound_http::{AllowList, Connections, Outbound};
-use self::capability::{key_value, sqlite};
-use self::dispatch::{Dispatcher, Instances, Refusal};
-use self::engine::Ticker;
-use self::linker::{Grants, Guest};
+use self::choices::Choices;
+use self::digest_list::DigestList;
+use self::dispatch::Refusal;
+use self::loader::{Loaded, Loader};
 use self::manifest::App;
 use self::routes::Routes;
+use self::sources::Sources;
 use self::variables::Variables;
 use crate::body::{Body, BoxError, empty, full};
 
 pub use self::compose::ComposeError;
+pub(crate) use self::digest_list::is_key;
+pub use self::digest_list::{AllowListError, AllowListOptions};
+pub use self::files::{Candidate, Digest, MAX_COMPONENT_BYTES, Upload};
 pub use self::limits::Limits;
 pub use self::manifest::ManifestError;
+pub use self::swap::{Checked, ComponentDetail, ComponentInfo, Rollback, SwapError, Swapped};
 
 /// What a host is started with.
 #[derive(Debug, Clone)]
@@ -59,6 +65,8 @@ pub struct HostOptions {
     pub variables: BTreeMap<String, String>,
     /// What components may use.
     pub limits: Limits,
+    /// Which files may run at all; any, if there is no list.
+    pub allow_list: Option<AllowListOptions>,
 }
 
 /// Where a request came from.
@@ -109,6 +117,9 @@ pub enum HostError {
         #[source]
         source: BoxError,
     },
+    /// The allow-list cannot be trusted, or a component's file is not on it.
+    #[error("the component files are not allowed to run")]
+    AllowList(#[from] AllowListError),
     /// A database or folder of the state folder is unusable.
     #[error("cannot open {} in the state folder", path.display())]
     State {
@@ -126,10 +137,21 @@ pub enum HostError {
 /// A loaded application.
 pub struct ComponentHost {
     routes: Routes,
-    dispatchers: BTreeMap<String, Dispatcher>,
+    live: ArcSwap<Live>,
+    loader: Loader,
+    allow_list: Option<AllowListOptions>,
+    /// Held by the one swap that is under way.
+    swapping: Arc<Mutex<()>>,
+    choices_path: PathBuf,
     requests: TaskTracker,
-    workers: TaskTracker,
-    stop: CancellationToken,
+}
+
+/// What serves now. It is replaced as a whole, so that a request sees all of a swap or nothing.
+struct Live {
+    /// By stanza.
+    components: BTreeMap<String, Arc<Loaded>>,
+    sources: Sources,
+    choices: Choices,
 }
 
 impl ComponentHost {
@@ -145,23 +167,47 @@ impl ComponentHost {
     }
 
     fn load_blocking(options: HostOptions) -> Result<Self, HostError> {
-        let path = options.manifest;
+        let HostOptions { manifest: path, state_dir, variables, limits, allow_list } = options;
         let wrong = |source| HostError::Manifest { path: path.clone(), source };
         let text = std::fs::read_to_string(&path)
             .map_err(|source| HostError::ReadManifest { path: path.clone(), source })?;
-        let mut app = App::parse(&text, path.parent().unwrap_or(Path::new(""))).map_err(wrong)?;
-        let variables = Variables::resolve(&app, &options.variables).map_err(wrong)?;
-        let routed: BTreeSet<String> = app.routes.iter().map(|r| r.component.clone()).collect();
-        let routes = Routes::new(std::mem::take(&mut app.routes)).map_err(wrong)?;
+        let app = App::parse(&text, path.parent().unwrap_or(Path::new(""))).map_err(wrong)?;
+        let variables = Variables::resolve(&app, &variables).map_err(wrong)?;
+        let routes = Routes::new(app.routes.clone()).map_err(wrong)?;
+        let list = allow_list.as_ref().map(DigestList::open).transpose()?;
 
-        let loader = Loader::start(&app, &options.state_dir, options.limits)?;
-        let mut dispatchers = BTreeMap::new();
-        for id in routed {
-            let grants = loader.grants(&id, &variables).map_err(wrong)?;
-            dispatchers.insert(id.clone(), loader.dispatcher(&id, grants)?);
+        let choices_path = state_dir.join("components.json");
+        let loader = Loader::start(path, app, variables, &state_dir, limits)?;
+        let choices = Choices::read(&choices_path)
+            .map_err(|e| HostError::State { path: choices_path.clone(), source: e.into() })?;
+        let sources = Sources::new(Arc::clone(&loader.files), choices.current());
+        let components = loader
+            .routed()
+            .into_iter()
+            .map(|id| {
+                let composed = loader.compose(&sources, &id)?;
+                if let Some(list) = &list {
+                    composed
+                        .parts
+                        .iter()
+                        .try_for_each(|(name, digest)| list.check(name, digest))?;
+                }
+                let loaded = loader.link(&id, composed)?.serve();
+                Ok((id, Arc::new(loaded)))
+            })
+            .collect::<Result<_, HostError>>()?;
+        for (id, digest) in choices.current() {
+            tracing::info!(component.id = id, component.digest = %digest, "serves a swapped file");
         }
-        let Loader { workers, stop, .. } = loader;
-        Ok(Self { routes, dispatchers, requests: TaskTracker::new(), workers, stop })
+        Ok(Self {
+            routes,
+            live: ArcSwap::from_pointee(Live { components, sources, choices }),
+            loader,
+            allow_list,
+            swapping: Arc::default(),
+            choices_path,
+            requests: TaskTracker::new(),
+        })
     }
 
     /// Routes and runs one request. Errors become responses.
@@ -185,19 +231,20 @@ impl ComponentHost {
         let Some(matched) = self.routes.find(url.path()) else {
             return status(StatusCode::NOT_FOUND);
         };
-        let Some(dispatcher) = self.dispatchers.get(matched.component) else {
+        // Held until the response is ready: a swap meanwhile does not concern this request.
+        let Some(loaded) = self.live.load().components.get(matched.component).cloned() else {
             return status(StatusCode::NOT_FOUND);
         };
         routes::remove_host_headers(request.headers_mut());
         matched.add_headers(request.headers_mut(), &url, origin.client);
         *request.uri_mut() = url;
-        dispatcher.run(request, tracked).await.unwrap_or_else(Refusal::response)
+        loaded.dispatcher.run(request, tracked).await.unwrap_or_else(Refusal::response)
     }
 
     /// Components that have a route.
     #[must_use]
     pub fn component_names(&self) -> Vec<String> {
-        self.dispatchers.keys().cloned().collect()
+        self.live.load().components.keys().cloned().collect()
     }
 
     /// Refuses new requests, waits for those in flight to end, streams included, and drops all
@@ -205,154 +252,16 @@ impl ComponentHost {
     pub async fn shutdown(&self) {
         self.requests.close();
         self.requests.wait().await;
-        self.stop.cancel();
-        self.workers.close();
-        self.workers.wait().await;
+        self.loader.stop.cancel();
+        self.loader.workers.close();
+        self.loader.workers.wait().await;
     }
 }
 
 impl Drop for ComponentHost {
     fn drop(&mut self) {
-        self.stop.cancel();
+        self.loader.stop.cancel();
     }
-}
-
-/// What all components share while they are loaded.
-struct Loader<'a> {
-    app: &'a App,
-    limits: Arc<Limits>,
-    engine: Engine,
-    linker: Linker<Guest>,
-    cache: Cache,
-    ticker: Arc<Ticker>,
-    slots: Arc<Semaphore>,
-    workers: TaskTracker,
-    stop: CancellationToken,
-    connections: Arc<Connections>,
-    databases: Arc<sqlite::Databases>,
-    key_value: Arc<key_value::Database>,
-}
-
-impl<'a> Loader<'a> {
-    fn start(app: &'a App, state_dir: &Path, limits: Limits) -> Result<Self, HostError> {
-        let engine_error = |error: wasmtime::Error| HostError::Engine(error.into_boxed_dyn_error());
-        let state =
-            |name: &str, source: BoxError| HostError::State { path: state_dir.join(name), source };
-
-        let cache =
-            Cache::open(state_dir.join("compiled")).map_err(|e| state("compiled", e.into()))?;
-        let file = "sqlite_key_value.db";
-        let path = private_file(state_dir.join(file)).map_err(|e| state(file, e.into()))?;
-        let key_value = key_value::Database::open(&path).map_err(|e| state(file, e.into()))?;
-        let file = "sqlite_db.db";
-        let path = private_file(state_dir.join(file)).map_err(|e| state(file, e.into()))?;
-        let database = sqlite::Pool::open(path).map_err(|e| state(file, e.into()))?;
-
-        let engine = engine::create(&limits).map_err(engine_error)?;
-        let ticker = Ticker::start(&engine, limits.epoch_tick)
-            .map_err(|error| HostError::Engine(error.into()))?;
-        Ok(Self {
-            app,
-            linker: linker::create(&engine).map_err(engine_error)?,
-            engine,
-            cache,
-            ticker: Arc::new(ticker),
-            slots: Arc::new(Semaphore::new(limits.max_instances as usize)),
-            limits: Arc::new(limits),
-            workers: TaskTracker::new(),
-            stop: CancellationToken::new(),
-            connections: Connections::new().map_err(|error| HostError::Engine(error.into()))?,
-            databases: Arc::new([("default".to_owned(), Arc::new(database))].into()),
-            key_value: Arc::new(key_value),
-        })
-    }
-
-    fn grants(&self, id: &str, variables: &Variables) -> Result<Grants, ManifestError> {
-        let key = format!("component.{id}");
-        let component = self
-            .app
-            .components
-            .get(id)
-            .ok_or_else(|| ManifestError::invalid(&key, "is missing"))?;
-        let values = component
-            .variables
-            .iter()
-            .map(|(name, template)| {
-                let key = format!("{key}.variables.{name}");
-                Ok((name.clone(), variables.expand(&key, template)?))
-            })
-            .collect::<Result<BTreeMap<_, _>, ManifestError>>()?;
-        let key = format!("{key}.allowed_outbound_hosts");
-        let hosts = component
-            .allowed_outbound_hosts
-            .iter()
-            .map(|template| variables.expand(&key, template))
-            .collect::<Result<Vec<_>, _>>()?;
-        let allowed =
-            AllowList::parse(&hosts).map_err(|reason| ManifestError::invalid(key, reason))?;
-        Ok(Grants {
-            environment: Arc::new(component.environment.clone()),
-            key_value: key_value::Access {
-                database: Arc::clone(&self.key_value),
-                granted: Arc::new(component.key_value_stores.clone()),
-            },
-            outbound: Outbound {
-                component: id.into(),
-                allowed: Arc::new(allowed),
-                connections: Arc::clone(&self.connections),
-            },
-            sqlite: sqlite::Access {
-                databases: Arc::clone(&self.databases),
-                granted: Arc::new(component.sqlite_databases.clone()),
-            },
-            variables: capability::variables::Variables(Arc::new(values)),
-        })
-    }
-
-    fn dispatcher(&self, id: &str, grants: Grants) -> Result<Dispatcher, HostError> {
-        let failed = |error: wasmtime::Error| HostError::Component {
-            component: id.to_owned(),
-            source: error.into_boxed_dyn_error(),
-        };
-        let wasm = compose::compose(self.app, id)
-            .map_err(|source| HostError::Compose { component: id.to_owned(), source })?;
-        let component = self.cache.component(&self.engine, &wasm).map_err(failed)?;
-        let component_id: Arc<str> = id.into();
-        let instances = Instances {
-            component: Arc::clone(&component_id),
-            engine: self.engine.clone(),
-            pre: self.link(&component).map_err(failed)?,
-            grants,
-            limits: Arc::clone(&self.limits),
-            slots: Arc::clone(&self.slots),
-            ticker: Arc::clone(&self.ticker),
-            workers: self.workers.clone(),
-            stop: self.stop.clone(),
-        };
-        Ok(Dispatcher::new(component_id, instances, Arc::clone(&self.limits)))
-    }
-
-    fn link(&self, component: &Component) -> wasmtime::Result<ProxyPre<Guest>> {
-        use wasmtime_wasi_http::{p2, p3};
-
-        let pre = self.linker.instantiate_pre(component)?;
-        let exports = component.component_type();
-        let p2 = exports
-            .exports(&self.engine)
-            .any(|(name, _)| name.starts_with("wasi:http/incoming-handler@0.2."));
-        if p2 {
-            p2::bindings::ProxyPre::new(pre).map(ProxyPre::P2)
-        } else {
-            p3::bindings::ServicePre::new(pre).map(ProxyPre::P3)
-        }
-    }
-}
-
-/// Creates a file that only its owner reads, unless it is there. SQLite gives the files that it puts
-/// beside a database the permissions of the database.
-fn private_file(path: PathBuf) -> std::io::Result<PathBuf> {
-    std::fs::OpenOptions::new().append(true).create(true).mode(0o600).open(&path)?;
-    Ok(path)
 }
 
 /// The URL that a guest sees: complete, and of one host. `None` if the request names none, or two.

@@ -5,6 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::component_host::{AllowListOptions, is_key};
 use crate::ide_proxy::host::HostSuffix;
 
 mod component_variables;
@@ -32,6 +33,9 @@ pub struct Config {
     pub ide_listen: Option<SocketAddr>,
     /// `--admin-listen`, `ZLH_ADMIN_LISTEN`: health and metrics, private; default `127.0.0.1:8082`.
     pub admin_listen: SocketAddr,
+    /// The same where it was said and not left at its default: `zlh components` has a private listener only
+    /// then, since `zlh proxy` beside it takes the default, and `zlh component` asks there.
+    pub components_admin_listen: Option<SocketAddr>,
     /// `--artifact-listen`, `ZLH_ARTIFACT_LISTEN`: where agents fetch artifacts; default `127.0.0.1:8083`.
     pub artifact_listen: SocketAddr,
     /// `ZLH_ARTIFACT_URL`: what agents are told; default the address of the artifact listener.
@@ -50,6 +54,9 @@ pub struct Config {
     pub bootstrap_password: Option<Secret>,
     /// Bounds of the listeners.
     pub limits: EdgeLimits,
+    /// `ZLH_COMPONENT_ALLOW_LIST`: signed list of the component files that may run, and
+    /// `ZLH_COMPONENT_ALLOW_LIST_KEY`: the minisign public key that it is signed for; default none: all may.
+    pub component_allow_list: Option<AllowListOptions>,
     /// `SPIN_VARIABLE_*`: variables of components, stronger than what `zlh` would give them.
     pub variables: BTreeMap<String, String>,
 }
@@ -179,6 +186,12 @@ impl Config {
             listen: public_listener(&source)?,
             ide_listen: ide_listener(&source, &ide)?,
             admin_listen: source.address("ZLH_ADMIN_LISTEN", 8082)?,
+            components_admin_listen: source.parse(
+                "ZLH_ADMIN_LISTEN",
+                None,
+                "an IP address and port such as `127.0.0.1:8080`",
+                |text| text.parse().ok().map(Some),
+            )?,
             artifact_listen: source.address("ZLH_ARTIFACT_LISTEN", 8083)?,
             artifact_url: source.url("ZLH_ARTIFACT_URL")?,
             ide,
@@ -200,6 +213,7 @@ impl Config {
                 },
             )?,
             limits: edge_limits(&source)?,
+            component_allow_list: component_allow_list(&source)?,
             variables: environment.variables.clone(),
         })
     }
@@ -316,6 +330,24 @@ fn edge_limits<F: Fn(&str) -> Option<String>>(
         max_ide_streams: source.number("ZLH_MAX_IDE_STREAMS", 128, 1..=100_000)?,
         drain: source.seconds("ZLH_DRAIN_SECONDS", 10, 0..=3600)?,
     })
+}
+
+/// A list without a key would allow whatever the list says.
+fn component_allow_list<F: Fn(&str) -> Option<String>>(
+    source: &Source<'_, F>,
+) -> Result<Option<AllowListOptions>, ConfigError> {
+    let path = source.parse("ZLH_COMPONENT_ALLOW_LIST", None, "a path", |text| {
+        Some(Some(PathBuf::from(text)))
+    })?;
+    let setting = "ZLH_COMPONENT_ALLOW_LIST_KEY";
+    let want = "the minisign public key of `ZLH_COMPONENT_ALLOW_LIST`, in base64";
+    let key =
+        source.parse(setting, None, want, |text| is_key(text).then(|| Some(text.to_owned())))?;
+    match (path, key) {
+        (None, _) => Ok(None),
+        (Some(path), Some(key)) => Ok(Some(AllowListOptions { path, key })),
+        (Some(_), None) => Err(ConfigError { setting: setting.to_owned(), want: want.to_owned() }),
+    }
 }
 
 /// Scheme, host and perhaps port, and nothing after them (RFC 6454 section 6.2).

@@ -2,6 +2,7 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write as _};
+use std::net::SocketAddr;
 use std::os::unix::fs::{
     DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _,
 };
@@ -9,6 +10,9 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
 use uuid::Uuid;
+
+/// Where components are managed, below the data folder.
+pub const ADMIN_ADDRESS: &str = "admin-address";
 
 /// The data folder cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -118,6 +122,15 @@ impl DataDir {
                 Ok(id)
             }
         }
+    }
+
+    /// Notes where the components of this folder can be managed, for `zlh component`.
+    ///
+    /// # Errors
+    ///
+    /// The file system refuses.
+    pub fn note_admin(&self, address: SocketAddr) -> Result<(), DataDirError> {
+        write_atomically(&self.path(ADMIN_ADDRESS), address.to_string().as_bytes(), 0o600)
     }
 
     /// Fails where another user could not reach the containers.

@@ -32,7 +32,12 @@ pub struct Secrets {
     keys: Vec<(TokenKind, StoredKey)>,
     /// Keys the containers' agent tokens.
     pub agent_secret: String,
+    /// Lets its holder change what the private listener shows.
+    pub admin_token: String,
 }
+
+/// Where the admin token is, below the data folder.
+pub const ADMIN_TOKEN: &str = "secrets/admin-token";
 
 #[derive(Serialize, Deserialize)]
 struct StoredKey {
@@ -53,7 +58,11 @@ impl Secrets {
             .into_iter()
             .map(|kind| Ok((kind, signing_key(&folder, kind)?)))
             .collect::<Result<_, SecretsError>>()?;
-        Ok(Self { keys, agent_secret: agent_secret(&folder.join("agent-secret"))? })
+        Ok(Self {
+            keys,
+            agent_secret: secret(&folder.join("agent-secret"))?,
+            admin_token: secret(&data.path(ADMIN_TOKEN))?,
+        })
     }
 
     /// JWK set of every public key.
@@ -92,7 +101,7 @@ fn signing_key(folder: &Path, kind: TokenKind) -> Result<StoredKey, SecretsError
     Ok(key)
 }
 
-fn agent_secret(path: &Path) -> Result<String, SecretsError> {
+fn secret(path: &Path) -> Result<String, SecretsError> {
     if let Some(text) = read(path)? {
         let text = text.trim();
         return if text.len() >= 43 { Ok(text.to_owned()) } else { Err(damaged(path)) };

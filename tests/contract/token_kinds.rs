@@ -32,6 +32,7 @@ fn routes() -> Vec<(Method, String, TokenKind)> {
         (Method::POST, "/internal/migrate".to_owned()),
         (Method::GET, "/internal/agents".to_owned()),
         (Method::POST, "/internal/heartbeats".to_owned()),
+        (Method::POST, "/internal/audit".to_owned()),
         (Method::POST, "/internal/operations/claim".to_owned()),
         (Method::POST, format!("/internal/operations/{NO_OPERATION}/heartbeat")),
         (Method::POST, format!("/internal/operations/{NO_OPERATION}/ports")),

@@ -96,6 +96,7 @@ impl Host {
             state_dir: folder.path().join("state"),
             variables: all,
             limits: Limits::default(),
+            allow_list: None,
         };
         let components = load(options).await;
         let (address, server) = serve(components).await;

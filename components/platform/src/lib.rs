@@ -7,6 +7,7 @@
 //! | `POST /internal/migrate` | brings the schema up to date |
 //! | `GET /internal/agents` | which agents there are to poll |
 //! | `POST /internal/heartbeats` | what polling them found |
+//! | `POST /internal/audit` | what they did for their operators |
 //! | `POST /internal/operations/claim` | the next piece of work, under a lease |
 //! | `POST /internal/operations/:id/{heartbeat,ports,steps,undo,finish}` | what became of it |
 //!

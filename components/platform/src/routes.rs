@@ -1,4 +1,4 @@
-//! Handlers: here what anybody may ask, in [`agents`] and [`operations`] what host-proxies ask and tell.
+//! Handlers: here what anybody may ask, in [`agents`], [`audit`] and [`operations`] what host-proxies ask and tell.
 
 use std::sync::Arc;
 
@@ -20,6 +20,7 @@ use zlh_storage::{Database, StoreError};
 use crate::model::PortRange;
 
 mod agents;
+mod audit;
 mod operations;
 
 /// What was last seen of each agent. A cache: it may be wiped at any moment.
@@ -54,6 +55,7 @@ pub fn router(platform: Platform) -> Router {
     routes()
         .route("/internal/migrate", post(migrate))
         .merge(agents::router())
+        .merge(audit::router())
         .merge(operations::router())
         .with_state(platform)
 }

@@ -6,6 +6,7 @@
 //! | `POST /internal/migrate` | platform | 200 [`Migrated`] |
 //! | `GET /internal/agents` | platform | 200 [`Agents`] |
 //! | `POST /internal/heartbeats` [`Heartbeats`] | platform | 204 |
+//! | `POST /internal/audit` [`RecordAudit`] | platform | 204 |
 //! | `POST /internal/operations/claim` [`ClaimOperation`] | platform | 200 [`ClaimedOperation`] |
 //! | `POST /internal/operations/:id/heartbeat` [`OperationProgress`] | platform | 204, 409 lease lost |
 //! | `POST /internal/operations/:id/ports` [`AllocatePorts`] | platform | 200 [`AllocatedPorts`], 409 lease lost, 503 none free |
@@ -89,6 +90,18 @@ pub struct Observation {
     pub error: Option<String>,
     /// Unix milliseconds.
     pub seen_at_ms: i64,
+}
+
+/// `POST /internal/audit`: something that a host-proxy did, or would not do, for its operator.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RecordAudit {
+    /// What, as `noun.verb`; at most 64 bytes.
+    pub action: String,
+    /// To what; at most 128 bytes.
+    pub target: String,
+    /// More about it, at most 8,192 bytes as JSON; never a secret.
+    pub detail: serde_json::Value,
 }
 
 /// `POST /internal/operations/claim`.

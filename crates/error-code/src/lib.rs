@@ -20,6 +20,8 @@ pub enum Code {
     Conflict,
     /// Body over the limit.
     TooLarge,
+    /// Understood, and not fit for its purpose.
+    Unfit,
     /// Header section over the limit.
     HeadersTooLarge,
     /// Too much at once; trying again later helps.
@@ -44,6 +46,7 @@ impl Code {
             Self::MethodNotAllowed => "method_not_allowed",
             Self::Conflict => "conflict",
             Self::TooLarge => "too_large",
+            Self::Unfit => "refused",
             Self::HeadersTooLarge => "headers_too_large",
             Self::RateLimited => "rate_limited",
             Self::Internal => "internal",
@@ -63,6 +66,7 @@ impl Code {
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::Conflict => StatusCode::CONFLICT,
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::Unfit => StatusCode::UNPROCESSABLE_ENTITY,
             Self::HeadersTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::RateLimited => StatusCode::TOO_MANY_REQUESTS,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
@@ -82,6 +86,7 @@ impl Code {
             Self::MethodNotAllowed,
             Self::Conflict,
             Self::TooLarge,
+            Self::Unfit,
             Self::HeadersTooLarge,
             Self::RateLimited,
             Self::Internal,
@@ -109,6 +114,7 @@ mod tests {
             (Code::MethodNotAllowed, 405, "method_not_allowed"),
             (Code::Conflict, 409, "conflict"),
             (Code::TooLarge, 413, "too_large"),
+            (Code::Unfit, 422, "refused"),
             (Code::RateLimited, 429, "rate_limited"),
             (Code::HeadersTooLarge, 431, "headers_too_large"),
             (Code::Internal, 500, "internal"),

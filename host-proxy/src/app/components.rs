@@ -8,13 +8,17 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use super::listeners::{bind, url};
-use super::{COMPONENTS_DRAIN, StartError, load};
+use super::{COMPONENTS_DRAIN, StartError, component_admin, load};
+use crate::admin::Admin;
+use crate::api::{ComponentApi, InternalApi};
 use crate::body;
 use crate::component_host::{ComponentHost, RequestOrigin};
 use crate::config::Config;
 use crate::data_dir::{DataDir, Half};
 use crate::edge::listener::{self, Bounds};
+use crate::metrics::Metrics;
 use crate::secrets::Secrets;
+use crate::streams::registry::Registry;
 
 /// Only the components, on a listener of their own: what `spin up` would serve.
 pub struct ComponentsApp {
@@ -22,11 +26,13 @@ pub struct ComponentsApp {
     host: Arc<ComponentHost>,
     listener: TcpListener,
     address: SocketAddr,
+    admin: Option<(TcpListener, Admin)>,
+    metrics: Arc<Metrics>,
     bounds: Bounds,
 }
 
 impl ComponentsApp {
-    /// Takes the data folder and the address, and loads the components.
+    /// Takes the data folder and the addresses, and loads the components.
     ///
     /// # Errors
     ///
@@ -35,12 +41,34 @@ impl ComponentsApp {
         let data = DataDir::open(&config.data_dir, &[Half::Components])?;
         let secrets = Secrets::open(&data)?;
         let (listener, address) = bind(config.listen, "--listen").await?;
+        let private = match config.components_admin_listen {
+            Some(address) => Some(bind(address, "--admin-listen").await?),
+            None => None,
+        };
         let artifact_url =
             config.artifact_url.clone().unwrap_or_else(|| url(config.artifact_listen));
         let host = load(&config, &data, &secrets, &artifact_url, None).await?;
+        host.prune().await;
+        let metrics = Arc::<Metrics>::default();
+        let admin = match private {
+            Some((listener, address)) => {
+                data.note_admin(address)?;
+                let api = ComponentApi::Embedded(Arc::clone(&host));
+                let internal =
+                    InternalApi::new(api.clone(), secrets.internal_keys()?, &data.host_id()?);
+                let admin = Admin {
+                    components: component_admin(&api, &internal, &secrets),
+                    api: internal,
+                    metrics: Arc::clone(&metrics),
+                    streams: Registry::new(config.limits.max_ide_streams),
+                };
+                Some((listener, admin))
+            }
+            None => None,
+        };
         let bounds =
             Bounds { connections: config.limits.max_connections, drain: config.limits.drain };
-        Ok(Self { _data: data, host, listener, address, bounds })
+        Ok(Self { _data: data, host, listener, address, admin, metrics, bounds })
     }
 
     /// Where it listens.
@@ -51,13 +79,28 @@ impl ComponentsApp {
 
     /// Serves until `stop`.
     pub async fn serve(self, stop: CancellationToken) {
-        let host = Arc::clone(&self.host);
-        listener::serve(self.listener, self.bounds, stop, move |request, client| {
-            let host = Arc::clone(&host);
-            let request = request.map(body::received);
-            async move { host.handle(request, RequestOrigin { client, scheme: Scheme::HTTP }).await }
-        })
-        .await;
+        let (host, metrics) = (Arc::clone(&self.host), self.metrics);
+        let public =
+            listener::serve(self.listener, self.bounds, stop.clone(), move |request, client| {
+                let (host, metrics) = (Arc::clone(&host), Arc::clone(&metrics));
+                let request = request.map(body::received);
+                async move {
+                    let origin = RequestOrigin { client, scheme: Scheme::HTTP };
+                    let response = host.handle(request, origin).await;
+                    metrics.answered(response.status());
+                    response
+                }
+            });
+        let private = async {
+            if let Some((listener, admin)) = self.admin {
+                listener::serve(listener, self.bounds, stop, move |request, _| {
+                    let admin = admin.clone();
+                    async move { admin.handle(request).await }
+                })
+                .await;
+            }
+        };
+        tokio::join!(public, private);
         let _ = tokio::time::timeout(COMPONENTS_DRAIN, self.host.shutdown()).await;
     }
 }

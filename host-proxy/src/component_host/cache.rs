@@ -1,31 +1,41 @@
 //! Compiled code on disk, so that a second start compiles nothing.
 
+use std::collections::VecDeque;
 use std::fs::{self, DirBuilder, OpenOptions};
 use std::hash::{Hash, Hasher};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use sha2::{Digest, Sha256};
 use wasmtime::component::Component;
 use wasmtime::{Engine, Result};
+
+use super::files::remove_others;
+
+/// Compositions that are kept for each component, so that swapping to and fro compiles nothing.
+const KEPT_PER_COMPONENT: usize = 4;
 
 /// A folder of compiled components. Whoever can write to it can run code in this process, so its files
 /// are its owner's only, like the databases beside it.
 #[derive(Debug)]
 pub(crate) struct Cache {
     folder: PathBuf,
+    /// Files in use, the latest last.
+    used: Mutex<VecDeque<PathBuf>>,
 }
 
 impl Cache {
     pub(crate) fn open(folder: PathBuf) -> io::Result<Self> {
         DirBuilder::new().recursive(true).mode(0o700).create(&folder)?;
-        Ok(Self { folder })
+        Ok(Self { folder, used: Mutex::default() })
     }
 
     /// Loads a component, compiling it first if this engine has not done so before. Blocks.
     pub(crate) fn component(&self, engine: &Engine, wasm: &[u8]) -> Result<Component> {
         let path = self.folder.join(format!("{}.cwasm", key(engine, wasm)));
+        self.note(&path);
         if path.exists() {
             match deserialize(engine, &path) {
                 Ok(component) => return Ok(component),
@@ -37,6 +47,24 @@ impl Cache {
         let code = engine.precompile_component(wasm)?;
         write(&path, &code)?;
         deserialize(engine, &path)
+    }
+
+    /// Removes code that has not been asked for lately. A folder that is a link stays as it is: others
+    /// may use it. Blocks.
+    pub(crate) fn prune(&self, components: usize) -> io::Result<()> {
+        if fs::symlink_metadata(&self.folder)?.is_symlink() {
+            return Ok(());
+        }
+        let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
+        let surplus = used.len().saturating_sub(components * KEPT_PER_COMPONENT);
+        used.drain(..surplus);
+        remove_others(&self.folder, |path| used.iter().any(|used| used == path))
+    }
+
+    fn note(&self, path: &Path) {
+        let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
+        used.retain(|used| used != path);
+        used.push_back(path.to_owned());
     }
 }
 
@@ -111,6 +139,26 @@ mod tests {
         assert!(reused);
         assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
         assert_eq!(files(&cache.folder).len(), 1);
+    }
+
+    #[test]
+    fn code_that_is_not_in_use_is_removed_unless_others_may_use_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let shared = folder.path().join("shared");
+        let link = folder.path().join("link");
+        let cache = Cache::open(shared.clone()).unwrap();
+        std::os::unix::fs::symlink(&shared, &link).unwrap();
+        cache.component(&Engine::default(), COMPONENT).unwrap();
+        let stale = shared.join("stale.cwasm");
+        fs::write(&stale, b"").unwrap();
+
+        Cache::open(link).unwrap().prune(1).unwrap();
+        let kept = files(&shared).len();
+        cache.prune(1).unwrap();
+
+        assert_eq!(kept, 2);
+        assert_eq!(files(&shared).len(), 1);
+        assert!(!stale.exists());
     }
 
     #[test]

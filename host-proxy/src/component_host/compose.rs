@@ -3,13 +3,16 @@
 //! A composed component runs with the grants of its main stanza. So a dependency that imports a
 //! capability which it does not inherit is refused, except for the environment, which it sees empty.
 
-use std::path::{Path, PathBuf};
+use std::collections::BTreeSet;
+use std::path::PathBuf;
 
 use thiserror::Error;
-use wac_graph::types::{ItemKind, Package, are_semver_compatible};
+use wac_graph::types::{ItemKind, Package, Types, are_semver_compatible};
 use wac_graph::{CompositionGraph, EncodeOptions, NodeId, PackageId};
 
+use super::files::{Candidate, Digest};
 use super::manifest::{App, Capability, Component, Dependency, Provider};
+use super::sources::{Sources, Unreadable};
 use crate::body::BoxError;
 
 /// Why a component could not be put together.
@@ -49,13 +52,42 @@ pub enum ComposeError {
 /// one; its version follows.
 pub(crate) const NO_ENVIRONMENT: &str = "zlh:host/no-environment";
 
-/// Returns the component `id` with everything it depends on inside. Blocks.
-pub(crate) fn compose(app: &App, id: &str) -> Result<Vec<u8>, ComposeError> {
-    Composer { app, trail: Vec::new() }.component(id)
+/// A component with everything it depends on inside.
+pub(crate) struct Composed {
+    pub(crate) wasm: Vec<u8>,
+    /// What it was made of: stanzas, or names of files, and digests.
+    pub(crate) parts: BTreeSet<(String, Digest)>,
+}
+
+/// Composes the component `id`. Blocks.
+pub(crate) fn compose(app: &App, sources: &Sources, id: &str) -> Result<Composed, ComposeError> {
+    let mut composer = Composer { app, sources, parts: BTreeSet::new(), trail: Vec::new() };
+    let wasm = composer.component(id)?;
+    Ok(Composed { wasm, parts: composer.parts })
+}
+
+/// Names of what a component imports and exports.
+pub(crate) struct World {
+    pub(crate) imports: Vec<String>,
+    pub(crate) exports: Vec<String>,
+}
+
+/// Looks at a component without composing it. `name` is for the error.
+pub(crate) fn world(name: &str, wasm: &[u8]) -> Result<World, ComposeError> {
+    let mut types = Types::default();
+    let package = Package::from_bytes("zlh:package", None, wasm, &mut types)
+        .map_err(|error| ComposeError::Invalid { name: name.to_owned(), source: error.into() })?;
+    let world = &types[package.ty()];
+    Ok(World {
+        imports: world.imports.keys().cloned().collect(),
+        exports: world.exports.keys().cloned().collect(),
+    })
 }
 
 struct Composer<'a> {
     app: &'a App,
+    sources: &'a Sources,
+    parts: BTreeSet<(String, Digest)>,
     /// Components whose dependencies are being composed.
     trail: Vec<String>,
 }
@@ -72,7 +104,7 @@ impl Composer<'_> {
             .components
             .get(id)
             .ok_or_else(|| fail(id, format!("there is no `[component.{id}]`")))?;
-        let main = read(&component.source)?;
+        let main = self.take(id, self.sources.component(id, &component.source))?;
         if component.dependencies.is_empty() {
             return Ok(main);
         }
@@ -87,7 +119,10 @@ impl Composer<'_> {
         for dependency in &component.dependencies {
             let provider = match &dependency.provider {
                 Provider::Component(id) => self.component(id)?,
-                Provider::Path(path) => read(path)?,
+                Provider::Path(path) => {
+                    let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
+                    self.take(&name, self.sources.file(path))?
+                }
             };
             let provider = register(&mut graph, &dependency.name, provider)?;
             plug(&mut graph, main, socket, provider, dependency)
@@ -98,10 +133,17 @@ impl Composer<'_> {
         export_all(&mut graph, main, socket).map_err(|reason| fail(id, reason))?;
         graph.encode(EncodeOptions::default()).map_err(|error| fail(id, error.to_string()))
     }
-}
 
-fn read(path: &Path) -> Result<Vec<u8>, ComposeError> {
-    std::fs::read(path).map_err(|source| ComposeError::Read { path: path.to_owned(), source })
+    fn take(
+        &mut self,
+        name: &str,
+        code: Result<Candidate, Unreadable>,
+    ) -> Result<Vec<u8>, ComposeError> {
+        let code =
+            code.map_err(|Unreadable { path, source }| ComposeError::Read { path, source })?;
+        self.parts.insert((name.to_owned(), code.digest));
+        Ok(code.bytes.into())
+    }
 }
 
 fn register(
@@ -225,7 +267,7 @@ fn satisfies(dependency: &str, import: &str) -> bool {
 
 /// The grant that an import needs; none for what cannot reach outside an instance. Files and sockets
 /// need none either, since this host opens neither to any guest.
-fn capability(import: &str) -> Option<Capability> {
+pub(crate) fn capability(import: &str) -> Option<Capability> {
     let (interface, _) = import.split_once('@').unwrap_or((import, ""));
     let (package, _) = interface.split_once('/').unwrap_or((interface, ""));
     match (package, interface) {

@@ -91,6 +91,11 @@ impl Dispatcher {
         }
     }
 
+    /// Whose requests these are.
+    pub(crate) fn component(&self) -> &str {
+        &self.component
+    }
+
     /// Runs one request. When the future is dropped the guest still runs on, until its response is ready.
     pub(crate) async fn run(
         &self,

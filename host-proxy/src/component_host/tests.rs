@@ -38,6 +38,7 @@ async fn load(manifest: &str) -> Result<Arc<ComponentHost>, HostError> {
         state_dir,
         variables: BTreeMap::new(),
         limits,
+        allow_list: None,
     })
     .await
 }

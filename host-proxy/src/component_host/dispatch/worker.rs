@@ -37,6 +37,8 @@ pub(crate) struct Instances {
     pub(crate) slots: Arc<Semaphore>,
     pub(crate) ticker: Arc<Ticker>,
     pub(crate) workers: TaskTracker,
+    /// The workers of this component's present file.
+    pub(crate) drained: TaskTracker,
     /// Ends every instance.
     pub(crate) stop: CancellationToken,
 }
@@ -99,7 +101,7 @@ impl HandlerState for Instances {
                 limits: Arc::clone(&self.limits),
                 _alive: alive,
                 _slot: slot,
-                _tracked: self.workers.token(),
+                _tracked: [self.workers.token(), self.drained.token()],
             },
         })
     }
@@ -112,7 +114,7 @@ pub(crate) struct Worker {
     limits: Arc<Limits>,
     _alive: Alive,
     _slot: OwnedSemaphorePermit,
-    _tracked: TaskTrackerToken,
+    _tracked: [TaskTrackerToken; 2],
 }
 
 impl WorkerState for Worker {
