@@ -8,11 +8,11 @@ mod cache;
 mod capability;
 mod check;
 mod choices;
+mod component_files;
 mod compose;
 mod digest_list;
 mod dispatch;
 mod engine;
-mod files;
 mod limits;
 mod linker;
 mod loader;
@@ -44,10 +44,10 @@ use self::sources::Sources;
 use self::variables::Variables;
 use crate::body::{Body, BoxError, empty, full};
 
+pub use self::component_files::{Candidate, Digest, MAX_COMPONENT_BYTES, Upload};
 pub use self::compose::ComposeError;
 pub(crate) use self::digest_list::is_key;
 pub use self::digest_list::{AllowListError, AllowListOptions};
-pub use self::files::{Candidate, Digest, MAX_COMPONENT_BYTES, Upload};
 pub use self::limits::Limits;
 pub use self::manifest::ManifestError;
 pub use self::swap::{Checked, ComponentDetail, ComponentInfo, Rollback, SwapError, Swapped};
@@ -177,7 +177,7 @@ impl ComponentHost {
         let list = allow_list.as_ref().map(DigestList::open).transpose()?;
 
         let choices_path = state_dir.join("components.json");
-        let loader = Loader::start(path, app, variables, &state_dir, limits)?;
+        let loader = Loader::start(&path, app, &variables, &state_dir, limits)?;
         let choices = Choices::read(&choices_path)
             .map_err(|e| HostError::State { path: choices_path.clone(), source: e.into() })?;
         let sources = Sources::new(Arc::clone(&loader.files), choices.current());

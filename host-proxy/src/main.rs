@@ -1,5 +1,7 @@
 //! The `zlh` command: flags, logging, signals and exit codes.
 
+mod component_command;
+
 use std::io::{IsTerminal as _, Read as _, Write as _};
 use std::process::ExitCode;
 
@@ -67,6 +69,11 @@ enum Command {
     User {
         #[command(subcommand)]
         command: UserCommand,
+    },
+    /// Shows and swaps the components of a running zlh.
+    Component {
+        #[command(subcommand)]
+        command: component_command::ComponentCommand,
     },
     /// Stops every container of this machine. zlh itself must not run.
     Down {
@@ -174,6 +181,7 @@ async fn run(command: Command) -> anyhow::Result<()> {
         Command::Variables { flags } => variables(&flags.read()?),
         Command::Migrate { api, flags } => migrate(&flags.read()?, &backend(api)).await,
         Command::User { command } => create_user(command).await,
+        Command::Component { command } => print(&component_command::run(command).await?),
         Command::Down { flags } => down(&flags.read()?).await,
     }
 }

@@ -13,10 +13,12 @@
 
 pub mod api;
 pub mod browser;
+pub mod components;
 pub mod config;
 pub mod forge;
 pub mod host;
 pub mod http;
+pub mod load;
 pub mod ports;
 pub mod processes;
 pub mod stack;

@@ -88,6 +88,13 @@ impl Stack {
         stack
     }
 
+    /// The same with the components in a process of their own.
+    pub async fn start_apart_without_containers() -> Self {
+        let mut stack = Self::prepare(StackOptions { split: true, ..StackOptions::default() });
+        stack.restart().await;
+        stack
+    }
+
     /// A folder and ports, and nothing running yet.
     #[must_use]
     pub fn prepare(options: StackOptions) -> Self {
@@ -123,7 +130,8 @@ impl Stack {
         if self.options.split {
             let arguments =
                 ["components", "--json", "--listen", &self.components_address().to_string()];
-            let components = self.command(&arguments);
+            let mut components = self.command(&arguments);
+            components.arg("--admin-listen").arg(self.components_admin().to_string());
             self.launch(components).await?;
             let api = format!("http://{}", self.components_address());
             let proxy = self.proxy_command(&["proxy", "--json", "--api", &api]);
@@ -231,6 +239,54 @@ impl Stack {
     /// Where components listen when they run apart.
     fn components_address(&self) -> SocketAddr {
         loopback(*self.ports.containers().end())
+    }
+
+    fn components_admin(&self) -> SocketAddr {
+        loopback(*self.ports.containers().end() - 1)
+    }
+
+    /// What becomes of `zlh component …` on this one's data folder.
+    pub async fn component_command(&self, arguments: &[&str]) -> std::process::Output {
+        let child = self.component_child(arguments);
+        let output = tokio::time::timeout(STARTING, child.wait_with_output()).await;
+        output.expect("zlh component ends").expect("its output")
+    }
+
+    /// `zlh component swap`: what it answers, or what it complains of.
+    ///
+    /// # Errors
+    /// With what it wrote to standard error.
+    pub async fn swap(&self, component: &str, file: &Path) -> Result<Value, String> {
+        let file = file.to_string_lossy();
+        let output = self.component_command(&["swap", component, &file, "--json"]).await;
+        if output.status.success() {
+            Ok(serde_json::from_slice(&output.stdout).expect("JSON"))
+        } else {
+            Err(String::from_utf8_lossy(&output.stderr).trim().to_owned())
+        }
+    }
+
+    /// `zlh component …`, started.
+    #[must_use]
+    pub fn component_child(&self, arguments: &[&str]) -> Child {
+        let mut command = tokio::process::Command::new(config::zlh());
+        command.arg("component").args(arguments).arg("--data-dir").arg(self.data());
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.kill_on_drop(true).spawn().expect("zlh component starts")
+    }
+
+    /// Acts on components in the audit log, oldest first: action, target, detail.
+    pub async fn audit_log(&self) -> Vec<(String, String, String)> {
+        let path = self.data().join("state/sqlite_db.db");
+        let read = move || -> rusqlite::Result<Vec<_>> {
+            let database = rusqlite::Connection::open(path)?;
+            let mut acts = database.prepare(
+                "SELECT action, target, detail FROM audit_log WHERE action LIKE 'component.%' \
+                 ORDER BY at, rowid",
+            )?;
+            acts.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?.collect()
+        };
+        tokio::task::spawn_blocking(read).await.expect("no panic").expect("the audit log")
     }
 
     /// `dev-<vmid>.ide.localhost:<port>`, as a browser sends it.

@@ -9,6 +9,7 @@
 )]
 
 mod artifacts;
+mod components;
 mod crashes;
 mod deletion;
 mod edge;
@@ -17,3 +18,4 @@ mod ide_access;
 mod journey;
 mod logins;
 mod settings;
+mod swap_load;

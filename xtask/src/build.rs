@@ -4,13 +4,15 @@ use crate::setup::WASM_TARGET;
 use crate::shell::{self, phase};
 use crate::workspace::Workspace;
 
-/// Builds the components that spin.toml names. They lie below `target` of the repository wherever else
+/// Builds the components that spin.toml names, and those of tests. They lie below `target` of the repository wherever else
 /// cargo may build: that is where spin.toml looks for them.
 ///
 /// # Errors
 /// When spin.toml cannot be read or something does not compile.
 pub(crate) fn components(workspace: &Workspace) -> anyhow::Result<()> {
-    let components = workspace.components()?;
+    let mut components = workspace.components()?;
+    // What tests swap for them.
+    components.extend(workspace.packages_in("tests/components"));
     phase(&format!(
         "Building {} components for {WASM_TARGET}: {}",
         components.len(),

@@ -25,10 +25,10 @@ pub(crate) fn run(workspace: &Workspace) -> anyhow::Result<()> {
     phase(&format!("Clippy, for {WASM_TARGET}"));
     let mut clippy = shell::cargo();
     clippy.args(["clippy", "--target", WASM_TARGET]).current_dir(&workspace.root);
-    for package in
-        workspace.packages_in("components").iter().chain(&workspace.packages_in("crates"))
-    {
-        clippy.args(["--package", package]);
+    for folder in ["components", "crates", "tests/components"] {
+        for package in workspace.packages_in(folder) {
+            clippy.args(["--package", &package]);
+        }
     }
     shell::run(clippy.args(["--", "--deny", "warnings"]))?;
 

@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 use wasmtime::component::Component;
 use wasmtime::{Engine, Result};
 
-use super::files::remove_others;
+use super::component_files::remove_others;
 
 /// Compositions that are kept for each component, so that swapping to and fro compiles nothing.
 const KEPT_PER_COMPONENT: usize = 4;

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use tempfile::NamedTempFile;
 
-use super::files::Digest;
+use super::component_files::Digest;
 
 /// Files that a component can go back to.
 const HISTORY: usize = 5;

@@ -10,7 +10,7 @@ use thiserror::Error;
 use wac_graph::types::{ItemKind, Package, Types, are_semver_compatible};
 use wac_graph::{CompositionGraph, EncodeOptions, NodeId, PackageId};
 
-use super::files::{Candidate, Digest};
+use super::component_files::{Candidate, Digest};
 use super::manifest::{App, Capability, Component, Dependency, Provider};
 use super::sources::{Sources, Unreadable};
 use crate::body::BoxError;

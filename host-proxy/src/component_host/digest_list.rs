@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use minisign_verify::{PublicKey, Signature};
 use thiserror::Error;
 
-use super::files::Digest;
+use super::component_files::Digest;
 
 /// Where the list is and who signs it. The signature lies beside it, with `.minisig` at the end of the name.
 #[derive(Debug, Clone)]

@@ -18,10 +18,10 @@ use super::HostError;
 use super::cache::Cache;
 use super::capability::outbound_http::{AllowList, Connections, Outbound};
 use super::capability::{self, key_value, sqlite};
+use super::component_files::{Digest, Files};
 use super::compose::{self, Composed};
 use super::dispatch::{Dispatcher, Instances};
 use super::engine::{self, Ticker};
-use super::files::{Digest, Files};
 use super::limits::Limits;
 use super::linker::{self, Grants, Guest};
 use super::manifest::{App, ManifestError};
@@ -31,9 +31,9 @@ use crate::body::BoxError;
 
 /// What all components share.
 pub(super) struct Loader {
-    manifest: PathBuf,
     pub(super) app: App,
-    variables: Variables,
+    /// Of each stanza that has a route.
+    grants: BTreeMap<String, Grants>,
     limits: Arc<Limits>,
     engine: Engine,
     linker: Linker<Guest>,
@@ -89,9 +89,9 @@ impl Linked {
 
 impl Loader {
     pub(super) fn start(
-        manifest: PathBuf,
+        manifest: &Path,
         app: App,
-        variables: Variables,
+        variables: &Variables,
         state_dir: &Path,
         limits: Limits,
     ) -> Result<Self, HostError> {
@@ -113,10 +113,9 @@ impl Loader {
         let engine = engine::create(&limits).map_err(engine_error)?;
         let ticker = Ticker::start(&engine, limits.epoch_tick)
             .map_err(|error| HostError::Engine(error.into()))?;
-        Ok(Self {
-            manifest,
+        let mut loader = Self {
             app,
-            variables,
+            grants: BTreeMap::new(),
             linker: linker::create(&engine).map_err(engine_error)?,
             engine,
             cache,
@@ -129,7 +128,15 @@ impl Loader {
             connections: Connections::new().map_err(|error| HostError::Engine(error.into()))?,
             databases: Arc::new([("default".to_owned(), Arc::new(database))].into()),
             key_value: Arc::new(key_value),
-        })
+        };
+        let grants = loader.routed().into_iter().map(|id| {
+            let grants = loader.grant(&id, variables)?;
+            Ok((id, grants))
+        });
+        loader.grants = grants
+            .collect::<Result<_, _>>()
+            .map_err(|source| HostError::Manifest { path: manifest.to_owned(), source })?;
+        Ok(loader)
     }
 
     /// Stanzas that have a route.
@@ -150,9 +157,8 @@ impl Loader {
             component: id.to_owned(),
             source: error.into_boxed_dyn_error(),
         };
-        let grants = self
-            .grants(id)
-            .map_err(|source| HostError::Manifest { path: self.manifest.clone(), source })?;
+        let grants =
+            self.grants.get(id).cloned().ok_or_else(|| failed(format_err!("it has no route")))?;
         let component = self.cache.component(&self.engine, &composed.wasm).map_err(failed)?;
         let instances = Instances {
             component: id.into(),
@@ -169,7 +175,7 @@ impl Loader {
         Ok(Linked { instances, parts: composed.parts })
     }
 
-    fn grants(&self, id: &str) -> Result<Grants, ManifestError> {
+    fn grant(&self, id: &str, variables: &Variables) -> Result<Grants, ManifestError> {
         let key = format!("component.{id}");
         let component = self
             .app
@@ -181,14 +187,14 @@ impl Loader {
             .iter()
             .map(|(name, template)| {
                 let key = format!("{key}.variables.{name}");
-                Ok((name.clone(), self.variables.expand(&key, template)?))
+                Ok((name.clone(), variables.expand(&key, template)?))
             })
             .collect::<Result<BTreeMap<_, _>, ManifestError>>()?;
         let key = format!("{key}.allowed_outbound_hosts");
         let hosts = component
             .allowed_outbound_hosts
             .iter()
-            .map(|template| self.variables.expand(&key, template))
+            .map(|template| variables.expand(&key, template))
             .collect::<Result<Vec<_>, _>>()?;
         let allowed =
             AllowList::parse(&hosts).map_err(|reason| ManifestError::invalid(key, reason))?;

@@ -6,7 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::files::{Candidate, Digest, Files};
+use super::component_files::{Candidate, Digest, Files};
 
 /// Looks code up. Copies share what they have seen.
 #[derive(Debug, Clone)]

@@ -15,9 +15,9 @@ use tokio::sync::OwnedMutexGuard;
 use tokio::task::spawn_blocking;
 
 use super::choices::Choices;
+use super::component_files::{Candidate, Digest, Upload};
 use super::compose::{self, World};
 use super::digest_list::DigestList;
-use super::files::{Candidate, Digest, Upload};
 use super::loader::{Linked, Loaded};
 use super::{ComponentHost, Live, check, sources};
 use crate::clock;

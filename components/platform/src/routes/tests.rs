@@ -643,3 +643,34 @@ async fn malformed_calls_are_refused() {
     let (status, _) = world.send("POST", "/internal/operations/007/steps", json!({})).await;
     assert_eq!(status, StatusCode::NOT_FOUND);
 }
+
+#[tokio::test]
+async fn what_a_host_proxy_did_is_kept_in_its_name() {
+    let world = World::new().await;
+    let body =
+        json!({ "action": "component.swap", "target": "auth", "detail": { "outcome": "done" } });
+
+    let (status, _) = world.send("POST", "/internal/audit", body).await;
+
+    assert_eq!(status, StatusCode::NO_CONTENT);
+    let rows = world.sql("SELECT actor, action, target, detail, at FROM audit_log", &[]).await;
+    let text = |column| rows[0].get::<String>(column).unwrap();
+    assert_eq!([text(0), text(1), text(2)], ["proxy-1", "component.swap", "auth"]);
+    assert_eq!(text(3), r#"{"outcome":"done"}"#);
+    assert_eq!(rows[0].get::<i64>(4).unwrap(), NOW);
+}
+
+#[tokio::test]
+async fn an_act_that_says_too_much_is_refused() {
+    let world = World::new().await;
+    let long = "x".repeat(9000);
+
+    for field in ["action", "target", "detail"] {
+        let mut body = json!({ "action": "a.b", "target": "c", "detail": "d" });
+        body[field] = json!(long);
+        let (status, answer) = world.send("POST", "/internal/audit", body).await;
+        assert_eq!(status, StatusCode::BAD_REQUEST);
+        assert_eq!(answer["field"], field);
+    }
+    assert_eq!(world.count("audit_log").await, 0);
+}
