@@ -286,3 +286,43 @@ fn sha256(bytes: &[u8]) -> String {
     use sha2::Digest as _;
     sha2::Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
+
+#[tokio::test]
+async fn a_starting_point_builds_outside_the_repository_and_fits() {
+    let stack = Stack::start_without_containers().await;
+    let folder = config::scratch("new");
+    // Its dependencies are compiled once for all runs.
+    let target = config::root().join("target/starting-points");
+
+    for (name, module, arguments, component) in [
+        ("my-dev", "my_dev", vec!["new", "my-dev"], "dev"),
+        ("my-identity", "my_identity", vec!["new", "my-identity", "--dependency"], "identity"),
+    ] {
+        let made = tokio::process::Command::new(config::zlh())
+            .arg("component")
+            .args(arguments)
+            .current_dir(folder.path())
+            .output();
+        assert!(made.await.unwrap().status.success());
+        let built = tokio::process::Command::new("cargo")
+            .args(["build", "--release", "--target", "wasm32-wasip2", "--target-dir"])
+            .arg(&target)
+            .current_dir(folder.path().join(name))
+            .output();
+        let built = built.await.unwrap();
+        assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
+
+        let file = target.join(format!("wasm32-wasip2/release/{module}.wasm"));
+        let file = file.to_string_lossy();
+        zlh(&stack, &["check", &file, "--as", component]).await.unwrap();
+        zlh(&stack, &["swap", component, &file]).await.unwrap();
+    }
+
+    // As it is, it lets nobody in.
+    let body =
+        json!({ "identifier": "admin@example.com", "password": system_tests::api::PASSWORD });
+    let reply = stack.api().call(Method::POST, "/api/auth/login", None, Some(&body)).await;
+    assert!(reply.status.is_server_error(), "{reply:?}");
+    zlh(&stack, &["rollback", "identity"]).await.unwrap();
+    stack.api().login("admin@example.com").await;
+}
