@@ -10,36 +10,44 @@ mod check;
 mod choices;
 mod component_files;
 mod compose;
+mod deny;
 mod digest_list;
 mod dispatch;
 mod engine;
+mod files;
 mod limits;
 mod linker;
 mod loader;
 mod manifest;
+mod processor;
 mod routes;
+mod slots;
 mod sources;
 mod swap;
 mod variables;
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use arc_swap::ArcSwap;
+use bytes::Bytes;
+use futures::future::BoxFuture;
 use http::uri::{Authority, Scheme};
-use http::{Request, Response, StatusCode, Uri, header};
+use http::{HeaderValue, Request, Response, StatusCode, Uri, header};
 use thiserror::Error;
 use tokio::sync::Mutex;
 use tokio_util::task::TaskTracker;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 
+use self::capability::outbound_http::{Application, Callee, is_chained};
 use self::choices::Choices;
 use self::digest_list::DigestList;
 use self::dispatch::Refusal;
 use self::loader::{Loaded, Loader};
-use self::manifest::App;
-use self::routes::Routes;
+use self::manifest::{App, StaticResponse, Target};
+use self::routes::{Matched, Routes};
 use self::sources::Sources;
 use self::variables::Variables;
 use crate::body::{Body, BoxError, empty, full};
@@ -48,9 +56,13 @@ pub use self::component_files::{Candidate, Digest, MAX_COMPONENT_BYTES, Upload};
 pub use self::compose::ComposeError;
 pub(crate) use self::digest_list::is_key;
 pub use self::digest_list::{AllowListError, AllowListOptions};
+pub use self::files::FilesError;
 pub use self::limits::Limits;
 pub use self::manifest::ManifestError;
 pub use self::swap::{Checked, ComponentDetail, ComponentInfo, Rollback, SwapError, Swapped};
+
+/// The client that a request of another component's has.
+const INSIDE: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0));
 
 /// What a host is started with.
 #[derive(Debug, Clone)]
@@ -108,6 +120,15 @@ pub enum HostError {
         #[source]
         source: ComposeError,
     },
+    /// What `files` names is not there.
+    #[error("cannot mount the files of component `{component}`")]
+    Files {
+        /// Its stanza.
+        component: String,
+        /// Why not.
+        #[source]
+        source: FilesError,
+    },
     /// A component does not compile, or imports what this host does not serve.
     #[error("cannot load component `{component}`")]
     Component {
@@ -136,6 +157,7 @@ pub enum HostError {
 
 /// A loaded application.
 pub struct ComponentHost {
+    info: Bytes,
     routes: Routes,
     live: ArcSwap<Live>,
     loader: Loader,
@@ -163,7 +185,10 @@ impl ComponentHost {
     pub async fn load(options: HostOptions) -> Result<Arc<Self>, HostError> {
         // Compiling takes the processor for long, and everything else here waits for the disk.
         let loaded = tokio::task::spawn_blocking(move || Self::load_blocking(options)).await;
-        loaded.map_err(|error| HostError::Engine(error.into()))?.map(Arc::new)
+        let host = Arc::new(loaded.map_err(|error| HostError::Engine(error.into()))??);
+        let application: Weak<Self> = Arc::downgrade(&host);
+        host.loader.chain.connect(application);
+        Ok(host)
     }
 
     fn load_blocking(options: HostOptions) -> Result<Self, HostError> {
@@ -200,6 +225,7 @@ impl ComponentHost {
             tracing::info!(component.id = id, component.digest = %digest, "serves a swapped file");
         }
         Ok(Self {
+            info: info(&loader.app),
             routes,
             live: ArcSwap::from_pointee(Live { components, sources, choices }),
             loader,
@@ -222,7 +248,7 @@ impl ComponentHost {
         if self.requests.is_closed() {
             return Refusal::Busy.response();
         }
-        if let Some(response) = well_known(request.uri().path()) {
+        if let Some(response) = self.well_known(request.uri().path()) {
             return response;
         }
         let Some(url) = full_url(&request, &origin.scheme) else {
@@ -231,14 +257,47 @@ impl ComponentHost {
         let Some(matched) = self.routes.find(url.path()) else {
             return status(StatusCode::NOT_FOUND);
         };
+        if url.host().is_some_and(is_chained) {
+            request.headers_mut().remove(header::HOST);
+        }
+        self.run(request, url, &matched, origin.client, tracked).await
+    }
+
+    /// Runs a request for which the target is found.
+    async fn run(
+        &self,
+        mut request: Request<Body>,
+        url: Uri,
+        matched: &Matched<'_>,
+        client: SocketAddr,
+        tracked: TaskTrackerToken,
+    ) -> Response<Body> {
         // Held until the response is ready: a swap meanwhile does not concern this request.
-        let Some(loaded) = self.live.load().components.get(matched.component).cloned() else {
+        let loaded = match matched.target {
+            Target::Static(response) => return response.into(),
+            Target::Component(id) => self.live.load().components.get(id).cloned(),
+        };
+        let Some(loaded) = loaded else {
             return status(StatusCode::NOT_FOUND);
         };
         routes::remove_host_headers(request.headers_mut());
-        matched.add_headers(request.headers_mut(), &url, origin.client);
+        matched.add_headers(request.headers_mut(), &url, client);
         *request.uri_mut() = url;
         loaded.dispatcher.run(request, tracked).await.unwrap_or_else(Refusal::response)
+    }
+
+    /// Paths that Spin answers itself, before any route.
+    fn well_known(&self, path: &str) -> Option<Response<Body>> {
+        match path.strip_prefix("/.well-known/spin/")? {
+            "health" => Some(Response::new(full("OK"))),
+            "info" => {
+                let mut response = Response::new(full(self.info.clone()));
+                let json = HeaderValue::from_static("application/json");
+                response.headers_mut().insert(header::CONTENT_TYPE, json);
+                Some(response)
+            }
+            _ => Some(status(StatusCode::NOT_FOUND)),
+        }
     }
 
     /// Components that have a route.
@@ -255,6 +314,48 @@ impl ComponentHost {
         self.loader.stop.cancel();
         self.loader.workers.close();
         self.loader.workers.wait().await;
+    }
+}
+
+impl Application for ComponentHost {
+    fn call(
+        self: Arc<Self>,
+        callee: Callee,
+        mut request: Request<Body>,
+    ) -> BoxFuture<'static, Option<Response<Body>>> {
+        // Not refused during a shutdown: the request that it serves is one that is waited for.
+        let tracked = self.requests.token();
+        Box::pin(async move {
+            let (id, authority) = match callee {
+                Callee::Application => {
+                    let authority = Authority::from_static("self.alt");
+                    request.headers_mut().remove(header::HOST);
+                    let url = complete(request.uri(), &Scheme::HTTP, authority)?;
+                    let Some(matched) = self.routes.find(url.path()) else {
+                        return Some(status(StatusCode::NOT_FOUND));
+                    };
+                    return Some(self.run(request, url.clone(), &matched, INSIDE, tracked).await);
+                }
+                Callee::Component(id) => (id, request.uri().authority()?.clone()),
+            };
+            if !self.live.load().components.contains_key(&id) {
+                return None;
+            }
+            request.headers_mut().remove(header::HOST);
+            let url = complete(request.uri(), &Scheme::HTTP, authority)?;
+            let target = Target::Component(id);
+            let matched = Matched::chained(&target, url.path());
+            Some(self.run(request, url.clone(), &matched, INSIDE, tracked).await)
+        })
+    }
+}
+
+impl From<&StaticResponse> for Response<Body> {
+    fn from(fixed: &StaticResponse) -> Self {
+        let mut response = Response::new(full(fixed.body.clone()));
+        *response.status_mut() = fixed.status;
+        *response.headers_mut() = fixed.headers.clone();
+        response
     }
 }
 
@@ -275,16 +376,23 @@ fn full_url(request: &Request<Body>, scheme: &Scheme) -> Option<Uri> {
         (Some(authority), _) => authority.clone(),
         (None, host) => host?,
     };
-    let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
+    complete(request.uri(), scheme, authority)
+}
+
+fn complete(uri: &Uri, scheme: &Scheme, authority: Authority) -> Option<Uri> {
+    let path = uri.path_and_query().map_or("/", |path| path.as_str());
     Uri::builder().scheme(scheme.clone()).authority(authority).path_and_query(path).build().ok()
 }
 
-/// Paths that Spin answers itself, before any route.
-fn well_known(path: &str) -> Option<Response<Body>> {
-    match path.strip_prefix("/.well-known/spin/")? {
-        "health" => Some(Response::new(full("OK"))),
-        _ => Some(status(StatusCode::NOT_FOUND)),
+/// What `/.well-known/spin/info` answers.
+fn info(app: &App) -> Bytes {
+    let mut info = serde_json::json!({ "name": app.name });
+    if !app.version.is_empty()
+        && let Some(info) = info.as_object_mut()
+    {
+        info.insert("version".to_owned(), app.version.clone().into());
     }
+    format!("{info:#}").into()
 }
 
 fn status(status: StatusCode) -> Response<Body> {

@@ -204,15 +204,21 @@ pub fn now() -> i64 {
 }
 
 async fn load(options: HostOptions) -> Arc<ComponentHost> {
-    let _one_at_a_time = LOADING.lock().await;
-    config::share_compiled_code(&options.state_dir);
-    match ComponentHost::load(options).await {
+    match try_load(options).await {
         Ok(host) => host,
-        Err(error) => panic!("the components do not load: {}", chain(&error)),
+        Err(error) => panic!("the components do not load: {error}"),
     }
 }
 
-async fn serve(components: Arc<ComponentHost>) -> (SocketAddr, JoinHandle<()>) {
+/// Loads components with the code that all tests share; the error is a sentence with all its causes.
+pub(crate) async fn try_load(options: HostOptions) -> Result<Arc<ComponentHost>, String> {
+    let _one_at_a_time = LOADING.lock().await;
+    config::share_compiled_code(&options.state_dir);
+    ComponentHost::load(options).await.map_err(|error| chain(&error))
+}
+
+/// Serves components on a port of their own, routes that the edge would hide included.
+pub(crate) async fn serve(components: Arc<ComponentHost>) -> (SocketAddr, JoinHandle<()>) {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a port");
     let address = listener.local_addr().expect("an address");
     let server = tokio::spawn(async move {

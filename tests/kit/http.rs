@@ -140,7 +140,7 @@ pub async fn websocket(
     tokio::time::timeout(LIMIT, answer).await.expect("an answer to an upgrade in time")
 }
 
-async fn start(
+pub(crate) async fn start(
     to: SocketAddr,
     mut request: Request<Bytes>,
 ) -> std::io::Result<::http::Response<hyper::body::Incoming>> {

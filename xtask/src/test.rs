@@ -21,7 +21,10 @@ pub(crate) fn run(workspace: &Workspace, filter: Option<&str>) -> anyhow::Result
     if filter.is_none() {
         steps.run("checks", || check::run(workspace))?;
     }
-    steps.run("components", || build::components(workspace))?;
+    steps.run("components", || {
+        build::components(workspace)?;
+        build::test_components(workspace)
+    })?;
     steps.run("artifacts", || artifacts::make(workspace, false))?;
     steps.run("programs and tests, compiled", || {
         phase("Building zlh, zlh-agent and the tests (the first time, this compiles wasmtime: some minutes)");

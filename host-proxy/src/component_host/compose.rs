@@ -1,7 +1,10 @@
-//! Joins a component with its dependencies into one, as Spin does, with `wac-graph`.
+//! Joins a component with its dependencies and its middleware into one, as Spin does, with `wac-graph`.
 //!
-//! A composed component runs with the grants of its main stanza. So a dependency that imports a
-//! capability which it does not inherit is refused, except for the environment, which it sees empty.
+//! A composed component runs with the grants of its main stanza. What a dependency imports and does not
+//! inherit is therefore replaced by an import of the same type that the host denies ([`super::deny`]).
+
+mod confine;
+mod middleware;
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -11,9 +14,11 @@ use wac_graph::types::{ItemKind, Package, Types, are_semver_compatible};
 use wac_graph::{CompositionGraph, EncodeOptions, NodeId, PackageId};
 
 use super::component_files::{Candidate, Digest};
-use super::manifest::{App, Capability, Component, Dependency, Provider};
+use super::manifest::{App, Component, Dependency, Provider};
 use super::sources::{Sources, Unreadable};
 use crate::body::BoxError;
+
+pub(crate) use self::confine::capability;
 
 /// Why a component could not be put together.
 #[derive(Debug, Error)]
@@ -48,10 +53,6 @@ pub enum ComposeError {
     },
 }
 
-/// Prefix of the name under which a dependency that does not inherit the environment imports an empty
-/// one; its version follows.
-pub(crate) const NO_ENVIRONMENT: &str = "zlh:host/no-environment";
-
 /// A component with everything it depends on inside.
 pub(crate) struct Composed {
     pub(crate) wasm: Vec<u8>,
@@ -61,7 +62,7 @@ pub(crate) struct Composed {
 
 /// Composes the component `id`. Blocks.
 pub(crate) fn compose(app: &App, sources: &Sources, id: &str) -> Result<Composed, ComposeError> {
-    let mut composer = Composer { app, sources, parts: BTreeSet::new(), trail: Vec::new() };
+    let mut composer = Composer { app, sources, parts: BTreeSet::new() };
     let wasm = composer.component(id)?;
     Ok(Composed { wasm, parts: composer.parts })
 }
@@ -88,50 +89,60 @@ struct Composer<'a> {
     app: &'a App,
     sources: &'a Sources,
     parts: BTreeSet<(String, Digest)>,
-    /// Components whose dependencies are being composed.
-    trail: Vec<String>,
 }
 
 impl Composer<'_> {
     fn component(&mut self, id: &str) -> Result<Vec<u8>, ComposeError> {
-        let fail = |dependency: &str, reason: String| ComposeError::Dependency {
-            component: id.to_owned(),
-            dependency: dependency.to_owned(),
-            reason,
+        let Some(component) = self.app.components.get(id) else {
+            return Err(fail(id, id, format!("there is no `[component.{id}]`")));
         };
-        let component: &Component = self
-            .app
-            .components
-            .get(id)
-            .ok_or_else(|| fail(id, format!("there is no `[component.{id}]`")))?;
-        let main = self.take(id, self.sources.component(id, &component.source))?;
+        let main = self.with_dependencies(id, component)?;
+        if component.middleware.is_empty() {
+            return Ok(main);
+        }
+        let outer = component
+            .middleware
+            .iter()
+            .map(|middleware| self.provide(&middleware.provider))
+            .collect::<Result<_, _>>()?;
+        middleware::wrap(id, &component.middleware, outer, main)
+    }
+
+    fn with_dependencies(
+        &mut self,
+        id: &str,
+        component: &Component,
+    ) -> Result<Vec<u8>, ComposeError> {
+        let stanza = component.copy_of.as_deref().unwrap_or(id);
+        let main = self.take(stanza, self.sources.component(stanza, &component.source))?;
         if component.dependencies.is_empty() {
             return Ok(main);
         }
-        if self.trail.iter().any(|above| above == id) {
-            return Err(fail(id, "it depends on itself".into()));
-        }
-
-        self.trail.push(id.to_owned());
         let mut graph = CompositionGraph::new();
         let main = register(&mut graph, id, main)?;
         let socket = graph.instantiate(main);
-        for dependency in &component.dependencies {
-            let provider = match &dependency.provider {
-                Provider::Component(id) => self.component(id)?,
-                Provider::Path(path) => {
-                    let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
-                    self.take(&name, self.sources.file(path))?
-                }
-            };
+        for (index, dependency) in component.dependencies.iter().enumerate() {
+            let provider = self.provide(&dependency.provider)?;
             let provider = register(&mut graph, &dependency.name, provider)?;
-            plug(&mut graph, main, socket, provider, dependency)
-                .map_err(|reason| fail(&dependency.name, reason))?;
+            plug(&mut graph, main, socket, &format!("d{index}"), provider, dependency)
+                .map_err(|reason| fail(id, &dependency.name, reason))?;
         }
-        self.trail.pop();
+        export_all(&mut graph, main, socket).map_err(|reason| fail(id, id, reason))?;
+        encode(&graph).map_err(|reason| fail(id, id, reason))
+    }
 
-        export_all(&mut graph, main, socket).map_err(|reason| fail(id, reason))?;
-        graph.encode(EncodeOptions::default()).map_err(|error| fail(id, error.to_string()))
+    /// The code behind a dependency. That of a stanza has no dependencies of its own, the manifest says.
+    fn provide(&mut self, provider: &Provider) -> Result<Vec<u8>, ComposeError> {
+        match provider {
+            Provider::Path(path) => {
+                let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
+                self.take(&name, self.sources.file(path))
+            }
+            Provider::Component(id) => match self.app.components.get(id) {
+                Some(component) => self.take(id, self.sources.component(id, &component.source)),
+                None => Err(fail(id, id, format!("there is no `[component.{id}]`"))),
+            },
+        }
     }
 
     fn take(
@@ -144,6 +155,18 @@ impl Composer<'_> {
         self.parts.insert((name.to_owned(), code.digest));
         Ok(code.bytes.into())
     }
+}
+
+fn fail(component: &str, dependency: &str, reason: String) -> ComposeError {
+    ComposeError::Dependency {
+        component: component.to_owned(),
+        dependency: dependency.to_owned(),
+        reason,
+    }
+}
+
+fn encode(graph: &CompositionGraph) -> Result<Vec<u8>, String> {
+    graph.encode(EncodeOptions::default()).map_err(|error| error.to_string())
 }
 
 fn register(
@@ -164,11 +187,16 @@ fn imports(graph: &CompositionGraph, package: PackageId) -> Vec<(String, ItemKin
     world.imports.iter().map(|(name, kind)| (name.clone(), *kind)).collect()
 }
 
+fn exports(graph: &CompositionGraph, package: PackageId) -> Vec<String> {
+    graph.types()[graph[package].ty()].exports.keys().cloned().collect()
+}
+
 /// Connects what `dependency` names of the main component's imports to the provider's exports.
 fn plug(
     graph: &mut CompositionGraph,
     main: PackageId,
     socket: NodeId,
+    owner: &str,
     provider: PackageId,
     dependency: &Dependency,
 ) -> Result<(), String> {
@@ -182,16 +210,11 @@ fn plug(
     }
 
     let plug = graph.instantiate(provider);
-    confine(graph, provider, plug, dependency)?;
+    confine::confine(graph, owner, provider, plug, &dependency.inherit)?;
     for import in wanted {
         let wanted = dependency.export.as_deref().unwrap_or(&import);
-        let exports = &graph.types()[graph[provider].ty()].exports;
-        let export = exports
-            .keys()
-            .find(|export| *export == wanted)
-            .or_else(|| exports.keys().find(|export| are_semver_compatible(export, wanted)))
-            .ok_or_else(|| format!("it does not export `{wanted}`"))?
-            .clone();
+        let export = find(exports(graph, provider), wanted)
+            .ok_or_else(|| format!("it does not export `{wanted}`"))?;
         let node = graph.alias_instance_export(plug, &export).map_err(|error| error.to_string())?;
         graph
             .set_instantiation_argument(socket, &import, node)
@@ -200,50 +223,16 @@ fn plug(
     Ok(())
 }
 
-/// Holds a provider to what it inherits.
-fn confine(
-    graph: &mut CompositionGraph,
-    provider: PackageId,
-    plug: NodeId,
-    dependency: &Dependency,
-) -> Result<(), String> {
-    for (import, kind) in imports(graph, provider) {
-        let Some(capability) = capability(&import) else { continue };
-        if dependency.inherit.contains(&capability) {
-            continue;
-        }
-        if capability != Capability::Environment {
-            return Err(format!(
-                "it imports `{import}`, so its `inherit_configuration` must name `{}`",
-                capability.name()
-            ));
-        }
-        let version = import.split_once('@').map_or("", |(_, version)| version);
-        let name = format!("{NO_ENVIRONMENT}@{version}");
-        let existing = graph.imports().find(|(existing, ..)| *existing == name);
-        let node = match existing.and_then(|(.., node)| node) {
-            Some(node) => node,
-            None => {
-                let kind = anonymous(graph, kind);
-                graph.import(name, kind).map_err(|error| error.to_string())?
-            }
-        };
-        graph.set_instantiation_argument(plug, &import, node).map_err(|error| error.to_string())?;
+/// The name that is `wanted`, else one of a compatible version.
+fn find(names: Vec<String>, wanted: &str) -> Option<String> {
+    if names.iter().any(|name| name == wanted) {
+        return Some(wanted.to_owned());
     }
-    Ok(())
-}
-
-/// The same interface without its identity; imports of one identity are merged, whatever their names.
-fn anonymous(graph: &mut CompositionGraph, kind: ItemKind) -> ItemKind {
-    let ItemKind::Instance(interface) = kind else { return kind };
-    let mut copy = graph.types()[interface].clone();
-    copy.id = None;
-    ItemKind::Instance(graph.types_mut().add_interface(copy))
+    names.into_iter().find(|name| are_semver_compatible(name, wanted))
 }
 
 fn export_all(graph: &mut CompositionGraph, main: PackageId, socket: NodeId) -> Result<(), String> {
-    let exports: Vec<String> = graph.types()[graph[main].ty()].exports.keys().cloned().collect();
-    for export in exports {
+    for export in exports(graph, main) {
         let node =
             graph.alias_instance_export(socket, &export).map_err(|error| error.to_string())?;
         graph.export(node, &export).map_err(|error| error.to_string())?;
@@ -265,26 +254,6 @@ fn satisfies(dependency: &str, import: &str) -> bool {
     split(dependency) == split(import)
 }
 
-/// The grant that an import needs; none for what cannot reach outside an instance. Files and sockets
-/// need none either, since this host opens neither to any guest.
-pub(crate) fn capability(import: &str) -> Option<Capability> {
-    let (interface, _) = import.split_once('@').unwrap_or((import, ""));
-    let (package, _) = interface.split_once('/').unwrap_or((interface, ""));
-    match (package, interface) {
-        (_, "wasi:cli/environment") => Some(Capability::Environment),
-        (_, "wasi:http/client" | "wasi:http/handler" | "wasi:http/outgoing-handler") => {
-            Some(Capability::AllowedOutboundHosts)
-        }
-        ("spin:key-value" | "wasi:keyvalue", _) => Some(Capability::KeyValueStores),
-        ("spin:sqlite", _) => Some(Capability::SqliteDatabases),
-        ("spin:variables" | "wasi:config", _) => Some(Capability::Variables),
-        ("spin:postgres" | "spin:mysql" | "spin:redis" | "spin:mqtt", _) => {
-            Some(Capability::AllowedOutboundHosts)
-        }
-        _ => None,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -298,13 +267,5 @@ mod tests {
         assert!(!satisfies("a:b@1.0.0", "a:bb/c@1.0.0"));
         assert!(!satisfies("a:b/c@1.0.0", "a:b/d@1.0.0"));
         assert!(!satisfies("plain", "other"));
-    }
-
-    #[test]
-    fn the_capability_of_an_import_does_not_depend_on_its_version() {
-        assert_eq!(capability("spin:sqlite/sqlite@3.1.0"), Some(Capability::SqliteDatabases));
-        assert_eq!(capability("wasi:cli/environment@0.2.6"), Some(Capability::Environment));
-        assert_eq!(capability("wasi:http/client@0.3.0"), Some(Capability::AllowedOutboundHosts));
-        assert_eq!(capability("wasi:http/types@0.3.0"), None);
     }
 }

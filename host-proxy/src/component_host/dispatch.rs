@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HOST, RETRY_AFTER};
-use http::{HeaderValue, Request, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use http_body_util::BodyExt;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout_at};
@@ -52,6 +52,7 @@ impl Exchange {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Refusal {
     TooLarge,
+    Headers,
     Internal,
     Busy,
     Timeout,
@@ -63,6 +64,11 @@ impl Refusal {
             Self::TooLarge => {
                 (StatusCode::PAYLOAD_TOO_LARGE, "too_large", "the request body is too large")
             }
+            Self::Headers => (
+                StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+                "headers_too_large",
+                "the request has too many or too large headers",
+            ),
             Self::Internal => {
                 (StatusCode::INTERNAL_SERVER_ERROR, "internal", "something went wrong")
             }
@@ -106,6 +112,9 @@ impl Dispatcher {
         if announced_length(&request).is_some_and(|n| n > self.limits.max_request_body_bytes) {
             return Err(Refusal::TooLarge);
         }
+        if !self.fit(request.headers()) {
+            return Err(Refusal::Headers);
+        }
         let exchange = Arc::new(Exchange {
             deadline,
             fate: OnceLock::new(),
@@ -125,7 +134,7 @@ impl Dispatcher {
             return Err(Refusal::TooLarge);
         }
         match handled {
-            Ok(Ok(response)) => Ok(self.respond(response, exchange)),
+            Ok(Ok(response)) => self.respond(response, exchange),
             Ok(Err(error)) => Err(self.explain(&error, &exchange)),
             Err(_) => Err(self.timed_out()),
         }
@@ -147,13 +156,23 @@ impl Dispatcher {
         &self,
         response: Response<wasmtime_wasi_http::WasiBody>,
         exchange: Arc<Exchange>,
-    ) -> Response<Body> {
+    ) -> Result<Response<Body>, Refusal> {
+        if !self.fit(response.headers()) {
+            tracing::error!(component.id = %self.component, "a response has too many or too large headers");
+            return Err(Refusal::Internal);
+        }
         let limit = self.limits.max_response_body_bytes;
         let mut response =
             response.map(|body| body::limit_response(body, limit, exchange).boxed_unsync());
         // Guests see `host` in requests, and so may write it; in a response it means nothing.
         response.headers_mut().remove(HOST);
-        response
+        Ok(response)
+    }
+
+    fn fit(&self, headers: &HeaderMap) -> bool {
+        let bytes: usize =
+            headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
+        headers.len() <= self.limits.max_headers && bytes <= self.limits.max_header_bytes
     }
 
     fn explain(&self, error: &wasmtime::Error, exchange: &Exchange) -> Refusal {

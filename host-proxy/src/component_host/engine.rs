@@ -26,8 +26,10 @@ const WARM_SLOTS: u32 = 16;
 ///
 /// The pooling allocator reserves address space for all instances at once. Where that is not to be had
 /// (a container with a limit on it), instances are allocated one by one, more slowly.
-pub(crate) fn create(limits: &Limits) -> Result<Engine> {
-    Engine::new(config().allocation_strategy(pool(limits))).or_else(|error| {
+///
+/// `memory_bytes` is the largest memory that an instance may have.
+pub(crate) fn create(limits: &Limits, memory_bytes: usize) -> Result<Engine> {
+    Engine::new(config().allocation_strategy(pool(limits, memory_bytes))).or_else(|error| {
         tracing::warn!(
             error = %error,
             "no address space for the instance pool; instances are allocated one by one"
@@ -44,7 +46,7 @@ fn config() -> Config {
     config
 }
 
-fn pool(limits: &Limits) -> InstanceAllocationStrategy {
+fn pool(limits: &Limits, memory_bytes: usize) -> InstanceAllocationStrategy {
     let instances = limits.max_instances;
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(instances)
@@ -55,7 +57,7 @@ fn pool(limits: &Limits) -> InstanceAllocationStrategy {
         .max_core_instances_per_component(CORE_INSTANCES_PER_COMPONENT)
         .max_memories_per_component(MEMORIES_PER_COMPONENT)
         .max_tables_per_component(TABLES_PER_COMPONENT)
-        .max_memory_size(limits.memory_bytes)
+        .max_memory_size(memory_bytes)
         .max_unused_warm_slots(WARM_SLOTS)
         .linear_memory_keep_resident(KEEP_RESIDENT_BYTES)
         .table_keep_resident(KEEP_RESIDENT_BYTES / 8);

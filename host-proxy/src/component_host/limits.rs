@@ -1,13 +1,10 @@
-//! What a guest may use, and how it is held to it.
+//! What a guest may use, and how its memory is held to it.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use std::sync::{Mutex, PoisonError};
-use wasmtime::{ResourceLimiter, Result, Store, UpdateDeadline};
+use wasmtime::{ResourceLimiter, Result};
 
-/// Limits that apply to every component.
+/// Limits of components. A stanza may have its own for most of them (`tool.zlh`, decision 0010).
 #[derive(Debug, Clone)]
 pub struct Limits {
     /// Linear memory of one instance with its dependencies, in bytes. 128 MiB is what hosted Spin
@@ -26,7 +23,13 @@ pub struct Limits {
     pub max_request_body_bytes: u64,
     /// Size of a response's body, in bytes. It only stops a runaway guest, since bodies are streamed.
     pub max_response_body_bytes: u64,
-    /// Instances alive at once, all components together. Each may grow to `memory_bytes`.
+    /// Headers of a request, and of a response. Listeners read 100, and routing adds some.
+    pub max_headers: usize,
+    /// Names and values of the headers of a request, and of a response, in bytes. 64 KiB is what the
+    /// listeners read of a request.
+    pub max_header_bytes: usize,
+    /// Instances alive at once, all components together. Each may grow to `memory_bytes`. Half of them is
+    /// divided evenly among the components, the rest is for whoever comes first.
     pub max_instances: u32,
     /// Requests of one component that run at once, bodies included.
     pub max_concurrent_requests: usize,
@@ -49,6 +52,8 @@ impl Default for Limits {
             cpu_deadline: Duration::from_secs(5),
             max_request_body_bytes: 10 << 20,
             max_response_body_bytes: 64 << 20,
+            max_headers: 128,
+            max_header_bytes: 64 << 10,
             max_instances: 96,
             max_concurrent_requests: 64,
             max_queued_requests: 256,
@@ -58,6 +63,54 @@ impl Default for Limits {
         }
     }
 }
+
+/// What a stanza says in `tool.zlh`; `None` keeps what holds for all. The names and units are those of
+/// [`Limits`].
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct ComponentLimits {
+    pub(crate) memory_bytes: Option<u64>,
+    pub(crate) request_timeout_ms: Option<u64>,
+    pub(crate) cpu_deadline_ms: Option<u64>,
+    pub(crate) max_request_body_bytes: Option<u64>,
+    pub(crate) max_response_body_bytes: Option<u64>,
+    pub(crate) max_headers: Option<u64>,
+    pub(crate) max_header_bytes: Option<u64>,
+    pub(crate) max_concurrent_requests: Option<u64>,
+    pub(crate) max_queued_requests: Option<u64>,
+    pub(crate) reuse_count: Option<u64>,
+    pub(crate) reuse_concurrency: Option<u64>,
+}
+
+impl Limits {
+    /// These limits as one component has them.
+    pub(crate) fn of(&self, component: &ComponentLimits) -> Self {
+        let count = |own: Option<u64>, all: usize| {
+            own.map_or(all, |own| usize::try_from(own).unwrap_or(usize::MAX).min(MAX_COUNT))
+        };
+        let time = |own: Option<u64>, all| own.map_or(all, Duration::from_millis);
+        let c = component;
+        Self {
+            memory_bytes: count(c.memory_bytes, self.memory_bytes),
+            request_timeout: time(c.request_timeout_ms, self.request_timeout),
+            cpu_deadline: time(c.cpu_deadline_ms, self.cpu_deadline),
+            max_request_body_bytes: c.max_request_body_bytes.unwrap_or(self.max_request_body_bytes),
+            max_response_body_bytes: c
+                .max_response_body_bytes
+                .unwrap_or(self.max_response_body_bytes),
+            max_headers: count(c.max_headers, self.max_headers),
+            max_header_bytes: count(c.max_header_bytes, self.max_header_bytes),
+            max_concurrent_requests: count(c.max_concurrent_requests, self.max_concurrent_requests),
+            max_queued_requests: count(c.max_queued_requests, self.max_queued_requests),
+            reuse_count: count(c.reuse_count, self.reuse_count),
+            reuse_concurrency: count(c.reuse_concurrency, self.reuse_concurrency),
+            ..self.clone()
+        }
+    }
+}
+
+/// What a semaphore can count, and more than any of these limits needs to be. It is also the size of the
+/// largest memory.
+const MAX_COUNT: usize = 1 << 32;
 
 /// Bounds the memory of one instance. Its dependencies have memories of their own, hence the sum.
 pub(crate) struct MemoryLimit {
@@ -99,69 +152,25 @@ impl ResourceLimiter for MemoryLimit {
     }
 }
 
-/// Measures how long a guest computes without waiting.
-///
-/// A guest that runs when the epoch ends yields to the executor, which looks like waiting from outside.
-/// So [`Processor::paused`], called whenever the guest's future is pending, must tell the two apart.
-#[derive(Debug, Default)]
-pub(crate) struct Processor {
-    yielded: AtomicBool,
-    /// Nanoseconds computed since the guest last waited.
-    used: AtomicU64,
-    /// When it last continued after a yield.
-    resumed: Mutex<Option<Instant>>,
-    exceeded: AtomicBool,
-}
-
-impl Processor {
-    /// Makes guests of `store` yield every tick, and trap after `deadline` of computing.
-    pub(crate) fn watch<T>(self: &Arc<Self>, store: &mut Store<T>, deadline: Duration) {
-        let processor = Arc::clone(self);
-        store.set_epoch_deadline(1);
-        store.epoch_deadline_callback(move |_| {
-            if processor.tick() > deadline {
-                processor.exceeded.store(true, Ordering::Relaxed);
-                return Ok(UpdateDeadline::Interrupt);
-            }
-            let processor = Arc::clone(&processor);
-            let pause = async move {
-                tokio::task::yield_now().await;
-                processor.set_resumed(Some(Instant::now()));
-            };
-            Ok(UpdateDeadline::YieldCustom(1, Box::pin(pause)))
-        });
-    }
-
-    /// Notes that the guest's future is pending.
-    pub(crate) fn paused(&self) {
-        if !self.yielded.swap(false, Ordering::Relaxed) {
-            self.used.store(0, Ordering::Relaxed);
-            self.set_resumed(None);
-        }
-    }
-
-    /// Whether a guest was trapped for computing too long.
-    pub(crate) fn exceeded(&self) -> bool {
-        self.exceeded.load(Ordering::Relaxed)
-    }
-
-    /// Time computed so far. The part before the first yield is not seen; it is at most a tick.
-    fn tick(&self) -> Duration {
-        self.yielded.store(true, Ordering::Relaxed);
-        let resumed = *self.resumed.lock().unwrap_or_else(PoisonError::into_inner);
-        let slice = resumed
-            .map_or(0, |resumed| u64::try_from(resumed.elapsed().as_nanos()).unwrap_or(u64::MAX));
-        Duration::from_nanos(self.used.fetch_add(slice, Ordering::Relaxed).saturating_add(slice))
-    }
-
-    fn set_resumed(&self, at: Option<Instant>) {
-        *self.resumed.lock().unwrap_or_else(PoisonError::into_inner) = at;
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_component_has_its_own_limits_and_else_those_of_all() {
+        let all = Limits::default();
+        let own = ComponentLimits {
+            cpu_deadline_ms: Some(20),
+            max_queued_requests: Some(u64::MAX),
+            ..ComponentLimits::default()
+        };
+
+        let limits = all.of(&own);
+
+        assert_eq!(limits.cpu_deadline, Duration::from_millis(20));
+        assert_eq!(limits.max_queued_requests, MAX_COUNT);
+        assert_eq!(limits.memory_bytes, all.memory_bytes);
+    }
 
     #[test]
     fn memories_of_one_instance_share_its_limit() {

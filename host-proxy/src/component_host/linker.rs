@@ -1,26 +1,31 @@
 //! The state of an instance, and everything that is linked into one.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 
 use wasmtime::component::{Linker, ResourceTable};
-use wasmtime::{Engine, Result, StoreContextMut};
-use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
+use wasmtime::{Engine, Result};
+use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
 use super::capability::{key_value, outbound_http, sqlite, variables};
-use super::compose::NO_ENVIRONMENT;
-use super::limits::MemoryLimit;
+use super::limits::{Limits, MemoryLimit};
 
 /// What a component's stanza grants, shared by its instances.
 #[derive(Clone)]
 pub(crate) struct Grants {
     pub(crate) environment: Arc<BTreeMap<String, String>>,
+    /// The folder that the guest sees as `/`, if it sees any.
+    pub(crate) files: Option<Arc<Path>>,
     pub(crate) key_value: key_value::Access,
     pub(crate) outbound: outbound_http::Outbound,
     pub(crate) sqlite: sqlite::Access,
     pub(crate) variables: variables::Variables,
 }
+
+/// Wasmtime limits headers by what they take in memory. Short ones take several times their text.
+const FIELD_OVERHEAD: usize = 4;
 
 /// State of one instance.
 pub(crate) struct Guest {
@@ -35,23 +40,31 @@ pub(crate) struct Guest {
 }
 
 impl Guest {
-    pub(crate) fn new(grants: Grants, memory: MemoryLimit) -> Self {
+    /// # Errors
+    ///
+    /// When the folder of its files is gone.
+    pub(crate) fn new(grants: Grants, memory: MemoryLimit, limits: &Limits) -> Result<Self> {
         let mut wasi = WasiCtx::builder();
         // A guest's standard output must not mix with what scripts read from ours.
         wasi.stdout(std::io::stderr()).stderr(std::io::stderr());
         for (name, value) in grants.environment.iter() {
             wasi.env(name, value);
         }
-        Self {
+        if let Some(files) = &grants.files {
+            wasi.preopened_dir(files, "/", FsPerms::ReadOnly)?;
+        }
+        let mut http = WasiHttpCtx::new();
+        http.set_field_size_limit(limits.max_header_bytes.saturating_mul(FIELD_OVERHEAD));
+        Ok(Self {
             table: ResourceTable::new(),
             wasi: wasi.build(),
-            http: WasiHttpCtx::new(),
+            http,
             memory,
             key_value: grants.key_value,
             outbound: grants.outbound,
             sqlite: sqlite::Guest::new(grants.sqlite),
             variables: grants.variables,
-        }
+        })
     }
 }
 
@@ -84,19 +97,5 @@ pub(crate) fn create(engine: &Engine) -> Result<Linker<Guest>> {
         guest: &guest.sqlite,
         table: &mut guest.table,
     })?;
-    no_environment(&mut linker, "0.2.0", "initial-cwd")?;
-    no_environment(&mut linker, "0.3.0", "get-initial-cwd")?;
     Ok(linker)
-}
-
-/// An empty `wasi:cli/environment`, for dependencies that do not inherit their component's.
-fn no_environment(linker: &mut Linker<Guest>, version: &str, initial_cwd: &str) -> Result<()> {
-    let mut instance = linker.instance(&format!("{NO_ENVIRONMENT}@{version}"))?;
-    instance.func_wrap("get-environment", |_: StoreContextMut<'_, Guest>, (): ()| {
-        Ok((Vec::<(String, String)>::new(),))
-    })?;
-    instance.func_wrap("get-arguments", |_: StoreContextMut<'_, Guest>, (): ()| {
-        Ok((Vec::<String>::new(),))
-    })?;
-    instance.func_wrap(initial_cwd, |_: StoreContextMut<'_, Guest>, (): ()| Ok((None::<String>,)))
 }

@@ -1,11 +1,11 @@
 //! Turns stanzas into dispatchers: composes, compiles, grants and links.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZero;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -14,19 +14,22 @@ use wasmtime::component::{Component, Linker};
 use wasmtime::{Engine, format_err};
 use wasmtime_wasi_http::handler::{HandlerState as _, ProxyPre};
 
-use super::HostError;
 use super::cache::Cache;
-use super::capability::outbound_http::{AllowList, Connections, Outbound};
+use super::capability::outbound_http::{AllowList, Chain, Connections, Outbound};
 use super::capability::{self, key_value, sqlite};
 use super::component_files::{Digest, Files};
 use super::compose::{self, Composed};
+use super::deny;
 use super::dispatch::{Dispatcher, Instances};
 use super::engine::{self, Ticker};
 use super::limits::Limits;
 use super::linker::{self, Grants, Guest};
-use super::manifest::{App, ManifestError};
+use super::manifest::{App, ManifestError, Target};
+use super::processor::{Processors, Share};
+use super::slots::{Room, Slots};
 use super::sources::Sources;
 use super::variables::Variables;
+use super::{HostError, files};
 use crate::body::BoxError;
 
 /// What all components share.
@@ -34,13 +37,15 @@ pub(super) struct Loader {
     pub(super) app: App,
     /// Of each stanza that has a route.
     grants: BTreeMap<String, Grants>,
-    limits: Arc<Limits>,
+    /// What each of those may use, old and new instances of a swap together.
+    shares: BTreeMap<String, (Slots, Share)>,
+    pub(super) chain: Chain,
+    limits: Limits,
     engine: Engine,
     linker: Linker<Guest>,
     pub(super) cache: Cache,
     pub(super) files: Arc<Files>,
     ticker: Arc<Ticker>,
-    slots: Arc<Semaphore>,
     pub(super) workers: TaskTracker,
     pub(super) stop: CancellationToken,
     connections: Arc<Connections>,
@@ -110,38 +115,65 @@ impl Loader {
         let path = private_file(state_dir.join(file)).map_err(|e| state(file, e.into()))?;
         let database = sqlite::Pool::open(path).map_err(|e| state(file, e.into()))?;
 
-        let engine = engine::create(&limits).map_err(engine_error)?;
+        let memory = app.components.values().map(|c| limits.of(&c.limits).memory_bytes).max();
+        let memory = memory.map_or(limits.memory_bytes, |most| most.max(limits.memory_bytes));
+        let engine = engine::create(&limits, memory).map_err(engine_error)?;
         let ticker = Ticker::start(&engine, limits.epoch_tick)
             .map_err(|error| HostError::Engine(error.into()))?;
         let mut loader = Self {
             app,
             grants: BTreeMap::new(),
+            shares: BTreeMap::new(),
+            chain: Chain::default(),
             linker: linker::create(&engine).map_err(engine_error)?,
             engine,
             cache,
             files: Arc::new(files),
             ticker: Arc::new(ticker),
-            slots: Arc::new(Semaphore::new(limits.max_instances as usize)),
-            limits: Arc::new(limits),
+            limits,
             workers: TaskTracker::new(),
             stop: CancellationToken::new(),
             connections: Connections::new().map_err(|error| HostError::Engine(error.into()))?,
             databases: Arc::new([("default".to_owned(), Arc::new(database))].into()),
             key_value: Arc::new(key_value),
         };
-        let grants = loader.routed().into_iter().map(|id| {
-            let grants = loader.grant(&id, variables)?;
-            Ok((id, grants))
-        });
-        loader.grants = grants
-            .collect::<Result<_, _>>()
-            .map_err(|source| HostError::Manifest { path: manifest.to_owned(), source })?;
+        let wrong = |source| HostError::Manifest { path: manifest.to_owned(), source };
+        let folder = manifest.parent().unwrap_or(Path::new(""));
+        let routed = loader.routed();
+        let room = Room::new(loader.limits.max_instances as usize, routed.len());
+        let threads = std::thread::available_parallelism().map_or(1, NonZero::get);
+        let processors = Processors::new(threads);
+        for id in routed {
+            let mut grants = loader.grant(&id, variables).map_err(wrong)?;
+            grants.files = loader.mount(&id, folder, &state_dir.join("files"))?;
+            loader.grants.insert(id.clone(), grants);
+            loader.shares.insert(id, (room.slots(), processors.share()));
+        }
         Ok(loader)
     }
 
     /// Stanzas that have a route.
     pub(super) fn routed(&self) -> BTreeSet<String> {
-        self.app.routes.iter().map(|route| route.component.clone()).collect()
+        let targets = self.app.routes.iter().filter_map(|route| match &route.target {
+            Target::Component(id) => Some(id.clone()),
+            Target::Static(_) => None,
+        });
+        targets.collect()
+    }
+
+    /// Puts the files of a component into a folder of its own.
+    fn mount(
+        &self,
+        id: &str,
+        manifest: &Path,
+        mounts: &Path,
+    ) -> Result<Option<Arc<Path>>, HostError> {
+        let component = self.app.components.get(id).filter(|component| !component.files.is_empty());
+        let Some(component) = component else { return Ok(None) };
+        let folder = mounts.join(id);
+        files::assemble(component, manifest, &folder)
+            .map_err(|source| HostError::Files { component: id.to_owned(), source })?;
+        Ok(Some(folder.into()))
     }
 
     /// Puts a component and its dependencies together. Blocks.
@@ -159,14 +191,21 @@ impl Loader {
         };
         let grants =
             self.grants.get(id).cloned().ok_or_else(|| failed(format_err!("it has no route")))?;
+        let (slots, processors) =
+            self.shares.get(id).cloned().ok_or_else(|| failed(format_err!("it has no route")))?;
+        let limits = match self.app.components.get(id) {
+            Some(component) => self.limits.of(&component.limits),
+            None => self.limits.clone(),
+        };
         let component = self.cache.component(&self.engine, &composed.wasm).map_err(failed)?;
         let instances = Instances {
             component: id.into(),
             engine: self.engine.clone(),
             pre: self.instantiate_pre(&component).map_err(failed)?,
             grants,
-            limits: Arc::clone(&self.limits),
-            slots: Arc::clone(&self.slots),
+            limits: Arc::new(limits),
+            slots,
+            processors,
             ticker: Arc::clone(&self.ticker),
             workers: self.workers.clone(),
             drained: TaskTracker::new(),
@@ -200,6 +239,7 @@ impl Loader {
             AllowList::parse(&hosts).map_err(|reason| ManifestError::invalid(key, reason))?;
         Ok(Grants {
             environment: Arc::new(component.environment.clone()),
+            files: None,
             key_value: key_value::Access {
                 database: Arc::clone(&self.key_value),
                 granted: Arc::new(component.key_value_stores.clone()),
@@ -208,6 +248,7 @@ impl Loader {
                 component: id.into(),
                 allowed: Arc::new(allowed),
                 connections: Arc::clone(&self.connections),
+                chain: self.chain.clone(),
             },
             sqlite: sqlite::Access {
                 databases: Arc::clone(&self.databases),
@@ -220,7 +261,9 @@ impl Loader {
     fn instantiate_pre(&self, component: &Component) -> wasmtime::Result<ProxyPre<Guest>> {
         use wasmtime_wasi_http::{p2, p3};
 
-        let pre = self.linker.instantiate_pre(component)?;
+        let mut linker = self.linker.clone();
+        deny::add_to_linker(&mut linker, &self.engine, component)?;
+        let pre = linker.instantiate_pre(component)?;
         let exports = component.component_type();
         let p2 = exports
             .exports(&self.engine)

@@ -8,7 +8,11 @@ mod raw;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+use bytes::Bytes;
+use http::{HeaderMap, StatusCode};
 use thiserror::Error;
+
+use super::limits::ComponentLimits;
 
 /// Why a manifest cannot be served. Every message names the key.
 #[derive(Debug, Error)]
@@ -38,10 +42,14 @@ impl ManifestError {
 /// A checked manifest.
 #[derive(Debug)]
 pub(crate) struct App {
+    pub(crate) name: String,
+    /// Empty if there is none.
+    pub(crate) version: String,
     pub(crate) variables: BTreeMap<String, Variable>,
-    /// In the order of the file; routes marked private are left out, since only Spin's service chaining
-    /// reaches them.
+    /// In the order of the file.
     pub(crate) routes: Vec<Route>,
+    /// By id; besides the stanzas, those that are written in a trigger, and copies of those that several
+    /// triggers wrap differently.
     pub(crate) components: BTreeMap<String, Component>,
 }
 
@@ -55,26 +63,59 @@ pub(crate) struct Variable {
 /// One `[[trigger.http]]`.
 #[derive(Debug, Clone)]
 pub(crate) struct Route {
-    pub(crate) route: String,
-    pub(crate) component: String,
+    /// `None` if it is private: only other components reach it.
+    pub(crate) route: Option<String>,
+    pub(crate) target: Target,
+}
+
+/// What answers on a route.
+#[derive(Debug, Clone)]
+pub(crate) enum Target {
+    Component(String),
+    Static(StaticResponse),
+}
+
+/// A response that is written in the manifest.
+#[derive(Debug, Clone)]
+pub(crate) struct StaticResponse {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Bytes,
 }
 
 /// One `[component.<id>]`.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Component {
     pub(crate) source: PathBuf,
     /// Templates.
     pub(crate) variables: BTreeMap<String, String>,
     pub(crate) environment: BTreeMap<String, String>,
+    pub(crate) files: Vec<FileMount>,
+    /// Patterns of what `files` leaves out.
+    pub(crate) exclude_files: Vec<String>,
     /// Templates.
     pub(crate) allowed_outbound_hosts: Vec<String>,
     pub(crate) key_value_stores: BTreeSet<String>,
     pub(crate) sqlite_databases: BTreeSet<String>,
     pub(crate) dependencies: Vec<Dependency>,
+    /// What its trigger puts around it, outermost first.
+    pub(crate) middleware: Vec<Middleware>,
+    pub(crate) limits: ComponentLimits,
+    /// The stanza, if this is a copy of one that several triggers wrap differently.
+    pub(crate) copy_of: Option<String>,
+}
+
+/// One entry of `files`; paths are relative to the manifest's folder.
+#[derive(Debug, Clone)]
+pub(crate) enum FileMount {
+    /// A file, a folder or a glob, found under the same path by the guest.
+    Pattern(String),
+    /// A file or a folder, found elsewhere by the guest.
+    Placement { source: String, destination: String },
 }
 
 /// What satisfies some of a component's imports.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Dependency {
     /// `ns:package@version`, `ns:package/interface@version`, or a plain name.
     pub(crate) name: String,
@@ -84,8 +125,15 @@ pub(crate) struct Dependency {
     pub(crate) inherit: BTreeSet<Capability>,
 }
 
+/// What handles a request before a component does.
+#[derive(Debug, Clone)]
+pub(crate) struct Middleware {
+    pub(crate) provider: Provider,
+    pub(crate) inherit: BTreeSet<Capability>,
+}
+
 /// Where a dependency's code comes from.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) enum Provider {
     /// Another stanza of the manifest.
     Component(String),

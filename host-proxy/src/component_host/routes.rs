@@ -5,46 +5,49 @@ use std::net::SocketAddr;
 use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 use routefinder::Router;
 
-use super::manifest::{self, ManifestError};
+use super::manifest::{self, ManifestError, Target};
 
 /// Prefix of the headers that only the host may set.
 const HOST_HEADERS: &str = "spin-";
 
 /// The routes of an application. The most specific match wins, whatever the order in the manifest.
-pub(crate) struct Routes(Router<manifest::Route>);
+pub(crate) struct Routes(Router<Entry>);
+
+/// What a public route leads to.
+#[derive(Clone)]
+struct Entry {
+    route: String,
+    target: Target,
+}
 
 /// A route that matched.
-#[derive(Debug, PartialEq)]
+#[derive(Debug)]
 pub(crate) struct Matched<'a> {
-    pub(crate) component: &'a str,
+    pub(crate) target: &'a Target,
     route: &'a str,
     path_info: String,
     parameters: Vec<(String, String)>,
 }
 
 impl Routes {
-    /// Of two equal routes the later one wins, as in Spin.
+    /// Of two equal routes the later one wins, as in Spin. Private ones are left out.
     pub(crate) fn new(routes: Vec<manifest::Route>) -> Result<Self, ManifestError> {
-        let mut unique: Vec<manifest::Route> = Vec::new();
-        for route in routes {
-            if let Some(index) = unique.iter().position(|other| other.route == route.route) {
-                let earlier = unique.remove(index);
-                tracing::error!(
-                    "route {} of `{}` is taken over by `{}`",
-                    route.route,
-                    earlier.component,
-                    route.component
-                );
+        let mut unique: Vec<Entry> = Vec::new();
+        for manifest::Route { route, target } in routes {
+            let Some(route) = route else { continue };
+            if let Some(index) = unique.iter().position(|other| other.route == route) {
+                tracing::error!("route {route} is there twice, the later one is served");
+                unique.remove(index);
             }
-            unique.push(route);
+            unique.push(Entry { route, target });
         }
         let mut router = Router::new();
-        for route in unique {
+        for entry in unique {
             let invalid = |reason: String| {
-                ManifestError::invalid("trigger.http.route", format!("`{}`: {reason}", route.route))
+                ManifestError::invalid("trigger.http.route", format!("`{}`: {reason}", entry.route))
             };
-            let pattern = pattern(&route.route).map_err(invalid)?;
-            router.add(pattern.as_str(), route.clone()).map_err(invalid)?;
+            let pattern = pattern(&entry.route).map_err(invalid)?;
+            router.add(pattern.as_str(), entry.clone()).map_err(invalid)?;
         }
         Ok(Self(router))
     }
@@ -66,13 +69,8 @@ impl Routes {
         });
         let parameters =
             captures.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
-        let handler = found.handler();
-        Some(Matched {
-            component: &handler.component,
-            route: &handler.route,
-            path_info,
-            parameters,
-        })
+        let entry = found.handler();
+        Some(Matched { target: &entry.target, route: &entry.route, path_info, parameters })
     }
 }
 
@@ -131,6 +129,11 @@ pub(crate) fn remove_host_headers(headers: &mut HeaderMap) {
 }
 
 impl Matched<'_> {
+    /// A request of another component's to `target`: as if it had come in by a route for everything.
+    pub(crate) fn chained<'a>(target: &'a Target, path: &str) -> Matched<'a> {
+        Matched { target, route: "/...", path_info: path.to_owned(), parameters: Vec::new() }
+    }
+
     /// Adds Spin's headers.
     pub(crate) fn add_headers(&self, headers: &mut HeaderMap, url: &Uri, client: SocketAddr) {
         let component_route =
@@ -164,14 +167,17 @@ mod tests {
 
     fn routes(routes: &[(&str, &str)]) -> Result<Routes, ManifestError> {
         let route = |(route, component): &(&str, &str)| manifest::Route {
-            route: (*route).to_owned(),
-            component: (*component).to_owned(),
+            route: Some((*route).to_owned()),
+            target: Target::Component((*component).to_owned()),
         };
         Routes::new(routes.iter().map(route).collect())
     }
 
     fn component(routes: &Routes, path: &str) -> String {
-        routes.find(path).map_or_else(String::new, |matched| matched.component.to_owned())
+        match routes.find(path).map(|matched| matched.target) {
+            Some(Target::Component(id)) => id.clone(),
+            _ => String::new(),
+        }
     }
 
     #[test]

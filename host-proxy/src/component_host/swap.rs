@@ -19,6 +19,7 @@ use super::component_files::{Candidate, Digest, Upload};
 use super::compose::{self, World};
 use super::digest_list::DigestList;
 use super::loader::{Linked, Loaded};
+use super::manifest::Target;
 use super::{ComponentHost, Live, check, sources};
 use crate::clock;
 
@@ -270,13 +271,22 @@ impl ComponentHost {
     fn info(&self, name: &str, live: &Live) -> Option<ComponentInfo> {
         let digest = live.digest(name)?;
         let choice = live.choices.get(name);
-        let routes = self.loader.app.routes.iter().filter(|route| route.component == name);
+        let copies = |id: &str| {
+            let component = self.loader.app.components.get(id);
+            id == name || component.and_then(|c| c.copy_of.as_deref()) == Some(name)
+        };
+        let routes = self
+            .loader
+            .app
+            .routes
+            .iter()
+            .filter(|route| matches!(&route.target, Target::Component(id) if copies(id)));
         Some(ComponentInfo {
             name: name.to_owned(),
             digest: digest.clone(),
             swapped: choice.is_some(),
             swapped_at: choice.map(|choice| choice.since),
-            routes: routes.map(|route| route.route.clone()).collect(),
+            routes: routes.filter_map(|route| route.route.clone()).collect(),
             part_of: live.users(name).filter(|user| *user != name).map(str::to_owned).collect(),
             previous: choice.map_or_else(Vec::new, |choice| choice.previous.clone()),
         })

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant as StdInstant};
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tokio_util::task::TaskTracker;
@@ -20,8 +20,10 @@ use wasmtime_wasi_http::handler::{
 
 use super::Exchange;
 use crate::component_host::engine::{Alive, Ticker};
-use crate::component_host::limits::{Limits, MemoryLimit, Processor};
+use crate::component_host::limits::{Limits, MemoryLimit};
 use crate::component_host::linker::{Grants, Guest};
+use crate::component_host::processor::{Processor, Share};
+use crate::component_host::slots::Slots;
 
 /// How long an instance outlives the deadline of its last request before it is taken for stuck.
 const STUCK_GRACE: Duration = Duration::from_secs(1);
@@ -33,8 +35,8 @@ pub(crate) struct Instances {
     pub(crate) pre: ProxyPre<Guest>,
     pub(crate) grants: Grants,
     pub(crate) limits: Arc<Limits>,
-    /// Room for instances, shared by all components.
-    pub(crate) slots: Arc<Semaphore>,
+    pub(crate) slots: Slots,
+    pub(crate) processors: Share,
     pub(crate) ticker: Arc<Ticker>,
     pub(crate) workers: TaskTracker,
     /// The workers of this component's present file.
@@ -44,7 +46,7 @@ pub(crate) struct Instances {
 }
 
 /// What becomes of one instance; shared with the requests that it takes.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Fate {
     pub(crate) processor: Arc<Processor>,
     failed: AtomicBool,
@@ -53,6 +55,14 @@ pub(crate) struct Fate {
 }
 
 impl Fate {
+    fn new(share: Share) -> Self {
+        Self {
+            processor: Arc::new(Processor::new(share)),
+            failed: AtomicBool::new(false),
+            retire_at: Mutex::new(None),
+        }
+    }
+
     pub(crate) fn failed(&self) -> bool {
         self.failed.load(Ordering::Acquire)
     }
@@ -72,15 +82,15 @@ impl HandlerState for Instances {
     type WorkerState = Worker;
 
     async fn instantiate(&self) -> Result<Instance<Guest, Expiration, Worker>> {
-        let slot = Arc::clone(&self.slots).acquire_owned();
-        let slot = timeout(self.limits.request_timeout, slot)
+        let slot = timeout(self.limits.request_timeout, self.slots.acquire())
             .await
             .map_err(|_| format_err!("no instance became free in time"))??;
-        let fate = Arc::<Fate>::default();
+        let fate = Arc::new(Fate::new(self.processors.clone()));
         // Held from here on: instantiation runs guest code too.
         let alive = self.ticker.hold();
 
-        let guest = Guest::new(self.grants.clone(), MemoryLimit::new(self.limits.memory_bytes));
+        let memory = MemoryLimit::new(self.limits.memory_bytes);
+        let guest = Guest::new(self.grants.clone(), memory, &self.limits)?;
         let mut store = Store::new(&self.engine, guest);
         store.limiter(|guest| &mut guest.memory);
         fate.processor.watch(&mut store, self.limits.cpu_deadline);
@@ -99,6 +109,7 @@ impl HandlerState for Instances {
                 component: Arc::clone(&self.component),
                 fate,
                 limits: Arc::clone(&self.limits),
+                single_use: matches!(self.pre, ProxyPre::P2(_)),
                 _alive: alive,
                 _slot: slot,
                 _tracked: [self.workers.token(), self.drained.token()],
@@ -112,6 +123,8 @@ pub(crate) struct Worker {
     component: Arc<str>,
     fate: Arc<Fate>,
     limits: Arc<Limits>,
+    /// A guest of WASI 0.2 serves one request, as on Spin.
+    single_use: bool,
     _alive: Alive,
     _slot: OwnedSemaphorePermit,
     _tracked: [TaskTrackerToken; 2],
@@ -122,7 +135,8 @@ impl WorkerState for Worker {
     type RequestData = Arc<Exchange>;
 
     fn should_accept_request(&self, concurrent: usize, total: usize) -> ShouldAccept {
-        if total >= self.limits.reuse_count || self.fate.retires_at().is_some() {
+        let reuse_count = if self.single_use { 1 } else { self.limits.reuse_count };
+        if total >= reuse_count || self.fate.retires_at().is_some() {
             ShouldAccept::Never
         } else if concurrent >= self.limits.reuse_concurrency {
             ShouldAccept::No
@@ -158,6 +172,7 @@ impl WorkerState for Worker {
             tracing::debug!("{error:?}");
         }
         drop(store);
+        self.fate.processor.ended();
     }
 }
 

@@ -25,6 +25,8 @@ struct Entry {
 enum Host {
     Any,
     Name(String),
+    /// The application's own routes: `self` or `self.alt`.
+    Itself,
     /// Every name below a domain, which is kept with its leading dot.
     Below(String),
     Block(IpNet),
@@ -64,6 +66,19 @@ impl AllowList {
         })
     }
 
+    /// Whether a name that is never resolved may be called: that of another component.
+    pub(super) fn allows_name(&self, scheme: &str, host: &str, port: u16) -> bool {
+        self.matching(scheme, port).any(|entry| entry.host.matches_name(host))
+    }
+
+    /// Whether the application's own routes may be called, whatever their scheme and port.
+    pub(super) fn allows_self(&self) -> bool {
+        self.0.iter().any(|entry| {
+            matches!(entry.scheme.as_deref(), None | Some("http" | "https"))
+                && matches!(entry.host, Host::Any | Host::Itself)
+        })
+    }
+
     fn matching(&self, scheme: &str, port: u16) -> impl Iterator<Item = &Entry> {
         self.0.iter().filter(move |entry| {
             entry.scheme.as_deref().is_none_or(|s| s == scheme) && entry.ports.contains(&port)
@@ -78,7 +93,7 @@ impl Host {
             Self::Any => true,
             Self::Name(name) => *name == host,
             Self::Below(domain) => host.len() > domain.len() && host.ends_with(domain.as_str()),
-            Self::Block(_) => false,
+            Self::Block(_) | Self::Itself => false,
         }
     }
 
@@ -87,8 +102,8 @@ impl Host {
         if host.contains(['{', '}', ',']) {
             return Err("lists are not allowed, write one entry each".into());
         }
-        if host == "self" || host == "self.alt" || host.ends_with(".spin.internal") {
-            return Err("requests to the application itself are not served by this host".into());
+        if host == "self" || host == "self.alt" {
+            return Ok(Self::Itself);
         }
         let unbracketed = host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(&host);
         if let Ok(block) = unbracketed.parse::<IpNet>() {
@@ -257,6 +272,23 @@ mod tests {
     }
 
     #[test]
+    fn other_components_are_allowed_by_name_and_the_application_by_self() {
+        let one = list("http://x.spin.internal");
+        let all = list("https://*.spin.internal");
+        let itself = list("http://self");
+
+        assert!(one.allows_name("http", "x.spin.internal", 80));
+        assert!(!one.allows_name("http", "y.spin.internal", 80));
+        assert!(!one.allows_self());
+        assert!(all.allows_name("https", "y.spin.internal", 443));
+        assert!(!all.allows_name("http", "y.spin.internal", 80));
+        assert!(itself.allows_self());
+        assert!(!itself.allows_name("http", "self", 80));
+        assert!(!list("redis://self:1").allows_self());
+        assert!(list("*://*:*").allows_self());
+    }
+
+    #[test]
     fn a_wrong_entry_is_named() {
         for entry in [
             "example.com",
@@ -266,8 +298,6 @@ mod tests {
             "foo://a.b",
             "http://{a,b}.c",
             "http://*a.b",
-            "http://self",
-            "http://x.spin.internal",
             "http://a b",
             "insecure:allow-all",
         ] {

@@ -1,6 +1,7 @@
 //! Connections to addresses that are already checked, kept alive for the next request.
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -24,7 +25,7 @@ use tokio_rustls::rustls::{self, ClientConfig, RootCertStore};
 use wasmtime_wasi_http::{Error, RequestOptions, Result, WasiBody};
 
 /// Each of the three timeouts that a guest may set, where it sets none.
-const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
+pub(super) const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
 /// Connections that wait for another request, all hosts together.
 const MAX_IDLE: usize = 64;
 /// How long one waits; below what common servers allow, so that they rarely close it first.
@@ -40,6 +41,12 @@ pub(super) struct Target {
     pub(super) port: u16,
     /// Host, and port if it was written: the value of `host`.
     pub(super) authority: String,
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}://{}:{}", self.scheme, self.host, self.port)
+    }
 }
 
 impl Target {

@@ -1,0 +1,4 @@
+//! A dependency that tries whatever it is asked to.
+
+#[cfg(target_family = "wasm")]
+mod entry;

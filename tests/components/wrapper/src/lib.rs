@@ -1,0 +1,4 @@
+//! Middleware that leaves its mark.
+
+#[cfg(target_family = "wasm")]
+mod entry;
