@@ -13,5 +13,6 @@ mod chaining;
 mod composition;
 mod containment;
 mod grants;
+mod guests;
 
 mod routing;

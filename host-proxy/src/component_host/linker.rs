@@ -9,7 +9,7 @@ use wasmtime::{Engine, Result};
 use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
-use super::capability::{key_value, outbound_http, sqlite, variables};
+use super::capability::{key_value, outbound_http, sqlite, variables, wasi_keyvalue};
 use super::limits::{Limits, MemoryLimit};
 
 /// What a component's stanza grants, shared by its instances.
@@ -90,6 +90,10 @@ pub(crate) fn create(engine: &Engine) -> Result<Linker<Guest>> {
     wasmtime_wasi_http::p3::add_to_linker(&mut linker)?;
     variables::add_to_linker(&mut linker, |guest| &mut guest.variables)?;
     key_value::add_to_linker(&mut linker, |guest| key_value::View {
+        access: &guest.key_value,
+        table: &mut guest.table,
+    })?;
+    wasi_keyvalue::add_to_linker(&mut linker, |guest| key_value::View {
         access: &guest.key_value,
         table: &mut guest.table,
     })?;

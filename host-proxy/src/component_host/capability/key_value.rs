@@ -66,6 +66,28 @@ impl Database {
         })
     }
 
+    /// Sets a value if it is still the `old` one. Returns whether it was.
+    fn swap(
+        &self,
+        store: &str,
+        key: &str,
+        old: Option<&[u8]>,
+        new: &[u8],
+    ) -> rusqlite::Result<bool> {
+        let changed = match old {
+            None => {
+                let sql = "INSERT INTO entries (store, key, value) VALUES (?, ?, ?)
+                           ON CONFLICT (store, key) DO NOTHING";
+                self.run(sql, |statement| statement.execute(params![store, key, new]))
+            }
+            Some(old) => {
+                let sql = "UPDATE entries SET value = ? WHERE store = ? AND key = ? AND value = ?";
+                self.run(sql, |statement| statement.execute(params![new, store, key, old]))
+            }
+        };
+        changed.map(|rows| rows == 1)
+    }
+
     fn run<R>(
         &self,
         sql: &str,
@@ -91,13 +113,79 @@ pub struct Store {
     label: String,
 }
 
+/// What may be done with an open store; none of it blocks.
 impl Store {
+    pub(super) async fn get(&self, key: String) -> Result<Option<Vec<u8>>, Error> {
+        self.run(move |database, label| database.get(label, &key)).await
+    }
+
+    pub(super) async fn set(&self, key: String, value: Vec<u8>) -> Result<(), Error> {
+        self.run(move |database, label| database.set(label, &key, &value)).await
+    }
+
+    pub(super) async fn delete(&self, key: String) -> Result<(), Error> {
+        self.run(move |database, label| database.delete(label, &key)).await
+    }
+
+    pub(super) async fn exists(&self, key: String) -> Result<bool, Error> {
+        self.run(move |database, label| database.exists(label, &key)).await
+    }
+
+    pub(super) async fn keys(&self) -> Result<Vec<String>, Error> {
+        self.run(Database::keys).await
+    }
+
+    /// Sets a value if it is still the `old` one. Returns whether it was.
+    pub(super) async fn swap(
+        &self,
+        key: String,
+        old: Option<Vec<u8>>,
+        new: Vec<u8>,
+    ) -> Result<bool, Error> {
+        self.run(move |database, label| database.swap(label, &key, old.as_deref(), &new)).await
+    }
+
+    /// Adds to a number of eight bytes, the lowest first, as Spin keeps it; one that is absent is 0.
+    pub(super) async fn increment(&self, key: String, delta: i64) -> Result<i64, Error> {
+        loop {
+            let old = self.get(key.clone()).await?;
+            let number = match &old {
+                None => 0,
+                Some(bytes) => bytes
+                    .as_slice()
+                    .try_into()
+                    .map(i64::from_le_bytes)
+                    .map_err(|_| Error::Other("the value is not a number".into()))?,
+            };
+            let sum = number.checked_add(delta);
+            let sum = sum.ok_or_else(|| Error::Other("the number would be too large".into()))?;
+            if self.swap(key.clone(), old, sum.to_le_bytes().to_vec()).await? {
+                return Ok(sum);
+            }
+        }
+    }
+
     async fn run<R: Send + 'static>(
-        self,
+        &self,
         body: impl FnOnce(&Database, &str) -> rusqlite::Result<R> + Send + 'static,
-    ) -> Result<Result<R, Error>> {
-        let result = tokio::task::spawn_blocking(move || body(&self.database, &self.label)).await?;
-        Ok(result.map_err(|error| Error::Other(error.to_string())))
+    ) -> Result<R, Error> {
+        let Self { database, label } = self.clone();
+        let done = tokio::task::spawn_blocking(move || body(&database, &label)).await;
+        match done {
+            Ok(Ok(value)) => Ok(value),
+            Ok(Err(error)) => Err(Error::Other(error.to_string())),
+            Err(error) => Err(Error::Other(error.to_string())),
+        }
+    }
+}
+
+impl View<'_> {
+    /// Opens a store that the stanza grants.
+    pub(super) fn open_store(&self, label: String) -> Result<Store, Error> {
+        if !self.access.granted.contains(&label) {
+            return Err(Error::AccessDenied);
+        }
+        Ok(Store { database: Arc::clone(&self.access.database), label })
     }
 }
 
@@ -140,11 +228,10 @@ impl<T: Send> HostStoreWithStore<T> for KeyValue {
     ) -> Result<Result<Resource<Store>, Error>> {
         accessor.with(|mut access| {
             let view = access.get();
-            if !view.access.granted.contains(&label) {
-                return Ok(Err(Error::AccessDenied));
+            match view.open_store(label) {
+                Ok(store) => Ok(Ok(view.table.push(store)?)),
+                Err(error) => Ok(Err(error)),
             }
-            let store = Store { database: Arc::clone(&view.access.database), label };
-            Ok(Ok(view.table.push(store)?))
         })
     }
 
@@ -153,7 +240,7 @@ impl<T: Send> HostStoreWithStore<T> for KeyValue {
         resource: Resource<Store>,
         key: String,
     ) -> Result<Result<Option<Vec<u8>>, Error>> {
-        store(accessor, &resource)?.run(move |database, label| database.get(label, &key)).await
+        Ok(store(accessor, &resource)?.get(key).await)
     }
 
     async fn set(
@@ -162,8 +249,7 @@ impl<T: Send> HostStoreWithStore<T> for KeyValue {
         key: String,
         value: Vec<u8>,
     ) -> Result<Result<(), Error>> {
-        let store = store(accessor, &resource)?;
-        store.run(move |database, label| database.set(label, &key, &value)).await
+        Ok(store(accessor, &resource)?.set(key, value).await)
     }
 
     async fn delete(
@@ -171,7 +257,7 @@ impl<T: Send> HostStoreWithStore<T> for KeyValue {
         resource: Resource<Store>,
         key: String,
     ) -> Result<Result<(), Error>> {
-        store(accessor, &resource)?.run(move |database, label| database.delete(label, &key)).await
+        Ok(store(accessor, &resource)?.delete(key).await)
     }
 
     async fn exists(
@@ -179,14 +265,14 @@ impl<T: Send> HostStoreWithStore<T> for KeyValue {
         resource: Resource<Store>,
         key: String,
     ) -> Result<Result<bool, Error>> {
-        store(accessor, &resource)?.run(move |database, label| database.exists(label, &key)).await
+        Ok(store(accessor, &resource)?.exists(key).await)
     }
 
     async fn get_keys(
         accessor: &Accessor<T, Self>,
         resource: Resource<Store>,
     ) -> Result<(StreamReader<String>, FutureReader<Result<(), Error>>)> {
-        let keys = store(accessor, &resource)?.run(Database::keys).await?;
+        let keys = store(accessor, &resource)?.keys().await;
         let (keys, result) = match keys {
             Ok(keys) => (keys, Ok(())),
             Err(error) => (Vec::new(), Err(error)),
