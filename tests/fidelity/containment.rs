@@ -28,20 +28,22 @@ async fn post(app: &App, path: &str, bytes: usize) -> Reply {
     app.call(Method::POST, path, &[], body).await.expect("an answer")
 }
 
-/// The slowest of several answers of the good component, one after the other.
-async fn slowest(app: &App) -> Duration {
-    let mut slowest = Duration::ZERO;
-    for _ in 0..20 {
+/// How long the good component takes to answer: the median of several, one after the other, because the
+/// slowest says more about what else the machine does.
+async fn patience(app: &App) -> Duration {
+    let mut times = Vec::new();
+    for _ in 0..21 {
         let started = Instant::now();
         assert_eq!(app.text("/good/hello").await, "hello");
-        slowest = slowest.max(started.elapsed());
+        times.push(started.elapsed());
     }
-    slowest
+    times.sort_unstable();
+    times[times.len() / 2]
 }
 
 /// What an honest answer may take while others misbehave. On an idle machine it takes a few
 /// milliseconds; without turns, those below take seconds.
-const SOON: Duration = Duration::from_millis(500);
+const SOON: Duration = Duration::from_millis(250);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_that_loops_is_ended_at_its_deadline() {
@@ -56,13 +58,13 @@ async fn one_that_loops_is_ended_at_its_deadline() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn many_that_loop_at_once_leave_others_quick() {
-    let app = start("cpu_deadline_ms = 400").await;
+    let app = start("cpu_deadline_ms = 100").await;
     app.text("/good/hello").await;
 
-    let loops = join_all((0..24).map(|_| app.get("/bad/loop")));
-    let (ended, slowest) = futures::join!(loops, slowest(&app));
+    let loops = join_all((0..48).map(|_| app.get("/bad/loop")));
+    let (ended, patience) = futures::join!(loops, patience(&app));
 
-    assert!(slowest < SOON, "{slowest:?}");
+    assert!(patience < SOON, "{patience:?}");
     assert!(ended.iter().all(|reply| matches!(reply.status.as_u16(), 503 | 504)), "{ended:?}");
 }
 
@@ -221,8 +223,8 @@ async fn one_that_fills_every_instance_leaves_others_theirs() {
     .await;
 
     let flood = join_all((0..32).map(|_| app.get("/bad/hang")));
-    let (flooded, slowest) = futures::join!(flood, slowest(&app));
+    let (flooded, patience) = futures::join!(flood, patience(&app));
 
-    assert!(slowest < SOON, "{slowest:?}");
+    assert!(patience < SOON, "{patience:?}");
     assert!(flooded.iter().all(|reply| matches!(reply.status.as_u16(), 503 | 504)), "{flooded:?}");
 }

@@ -37,7 +37,8 @@ struct Probe;
 impl wasip2::exports::http::incoming_handler::Guest for Probe {
     fn handle(request: IncomingRequest, response: ResponseOutparam) {
         let path = request.path_with_query().unwrap_or_default();
-        let (route, rest) = path.trim_start_matches('/').split_once('/').unwrap_or((&path, ""));
+        let path = path.split_once('?').map_or(path.as_str(), |(path, _)| path);
+        let (route, rest) = path.trim_start_matches('/').split_once('/').unwrap_or((path, ""));
         let answer = match route {
             "/hello" => Ok("hello".to_owned()),
             "/request" => Ok(seen(&request)),
