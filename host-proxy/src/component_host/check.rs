@@ -4,7 +4,7 @@
 use wac_graph::types::are_semver_compatible;
 
 use super::compose::{World, capability};
-use super::manifest::{Capability, Component};
+use super::manifest::{Capability, Component, Provider};
 
 /// First bytes of a core module and of a component (the component model's binary format, preamble).
 const MODULE: &[u8] = b"\0asm\x01\0\0\0";
@@ -63,6 +63,39 @@ pub(super) fn grants(id: &str, stanza: &Component, imports: &[String]) -> Result
     }
 }
 
+/// Whether a dependency inherits all that it asks for in the component `user`. What it does not inherit
+/// would be denied to it when it asks; a file that asks for more than the one before it is better refused.
+pub(super) fn inherited(
+    user: &str,
+    stanza: &Component,
+    dependency: &str,
+    imports: &[String],
+) -> Result<(), String> {
+    let is_ours =
+        |provider: &Provider| matches!(provider, Provider::Component(id) if id == dependency);
+    let dependencies = stanza.dependencies.iter().map(|d| (&d.provider, &d.inherit));
+    let middleware = stanza.middleware.iter().map(|m| (&m.provider, &m.inherit));
+    for (_, inherit) in dependencies.chain(middleware).filter(|(provider, _)| is_ours(provider)) {
+        let missing = imports
+            .iter()
+            .filter(|import| !is_http_handler(import))
+            .filter_map(|import| Some((import, capability(import)?)))
+            .find(|(_, capability)| !free(*capability) && !inherit.contains(capability));
+        if let Some((import, capability)) = missing {
+            return Err(format!(
+                "it imports `{import}`, and in `[component.{user}]` it inherits no `{}`",
+                capability.name()
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// What is not granted of these is seen empty.
+fn free(capability: Capability) -> bool {
+    matches!(capability, Capability::Environment | Capability::Files)
+}
+
 fn granted(stanza: &Component, capability: Capability) -> bool {
     match capability {
         Capability::AllowedOutboundHosts => !stanza.allowed_outbound_hosts.is_empty(),
@@ -70,8 +103,7 @@ fn granted(stanza: &Component, capability: Capability) -> bool {
         Capability::SqliteDatabases => !stanza.sqlite_databases.is_empty(),
         Capability::Variables => !stanza.variables.is_empty(),
         Capability::AiModels => false,
-        // What is not granted of these is seen empty.
-        Capability::Environment | Capability::Files => true,
+        Capability::Environment | Capability::Files => free(capability),
     }
 }
 
@@ -127,6 +159,21 @@ mod tests {
             let said = exports(&world(&new), &old, false).unwrap_err();
             assert!(said.contains("`a:b/d@1.1.0`"), "{said}");
         }
+    }
+
+    #[test]
+    fn a_dependency_asks_for_what_it_inherits_and_no_more() {
+        let text = "spin_manifest_version = 2\napplication = { name = 'a' }\n\
+             [component.x]\nsource = 'x'\nkey_value_stores = ['agents']\nvariables = { a = 'b' }\n\
+             dependencies = { 'a:b@1.0.0' = { component = 'y', inherit_configuration = ['variables'] } }\n\
+             [component.y]\nsource = 'y'";
+        let app = App::parse(text, Path::new("")).unwrap();
+        let check = |import: &str| inherited("x", &app.components["x"], "y", &[import.to_owned()]);
+
+        check("spin:variables/variables@3.0.0").unwrap();
+        check("wasi:cli/environment@0.2.6").unwrap();
+        let said = check("spin:key-value/key-value@3.0.0").unwrap_err();
+        assert!(said.contains("[component.x]") && said.contains("key_value_stores"), "{said}");
     }
 
     #[test]

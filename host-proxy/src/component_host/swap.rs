@@ -348,13 +348,15 @@ impl ComponentHost {
         let old = self.serving(name, &live).map_err(|error| error.source.to_string())?;
         let world =
             |file: &Candidate| compose::world(name, &file.bytes).map_err(|error| sentence(&error));
-        check::exports(&world(&candidate)?, &world(&old)?, live.components.contains_key(name))?;
+        let new = world(&candidate)?;
+        check::exports(&new, &world(&old)?, live.components.contains_key(name))?;
 
         let trying = live.sources.with(name, candidate);
         let mut linked = BTreeMap::new();
         for user in live.users(name) {
             let composed = self.loader.compose(&trying, user).map_err(|error| sentence(&error))?;
             if let Some(stanza) = self.loader.app.components.get(user) {
+                check::inherited(user, stanza, name, &new.imports)?;
                 let composition =
                     compose::world(user, &composed.wasm).map_err(|error| sentence(&error))?;
                 check::grants(user, stanza, &composition.imports)?;
