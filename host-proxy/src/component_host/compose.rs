@@ -73,6 +73,16 @@ pub(crate) struct World {
     pub(crate) exports: Vec<String>,
 }
 
+/// Whether an import is more than names of types, which ask nothing of a host.
+fn is_called(types: &Types, import: &ItemKind) -> bool {
+    match import {
+        ItemKind::Instance(id) => {
+            types[*id].exports.values().any(|export| matches!(export, ItemKind::Func(_)))
+        }
+        _ => true,
+    }
+}
+
 /// Looks at a component without composing it. `name` is for the error.
 pub(crate) fn world(name: &str, wasm: &[u8]) -> Result<World, ComposeError> {
     let mut types = Types::default();
@@ -80,7 +90,12 @@ pub(crate) fn world(name: &str, wasm: &[u8]) -> Result<World, ComposeError> {
         .map_err(|error| ComposeError::Invalid { name: name.to_owned(), source: error.into() })?;
     let world = &types[package.ty()];
     Ok(World {
-        imports: world.imports.keys().cloned().collect(),
+        imports: world
+            .imports
+            .iter()
+            .filter(|(_, kind)| is_called(&types, kind))
+            .map(|(name, _)| name.clone())
+            .collect(),
         exports: world.exports.keys().cloned().collect(),
     })
 }
