@@ -24,7 +24,7 @@ pub(crate) fn run(workspace: &Workspace) -> anyhow::Result<()> {
 
     phase(&format!("Clippy, for {WASM_TARGET}"));
     let mut clippy = shell::cargo();
-    clippy.args(["clippy", "--target", WASM_TARGET]).current_dir(&workspace.root);
+    clippy.args(["clippy", "--lib", "--target", WASM_TARGET]).current_dir(&workspace.root);
     for folder in ["components", "crates", "tests/components"] {
         for package in workspace.packages_in(folder) {
             clippy.args(["--package", &package]);

@@ -1,5 +1,8 @@
 //! The public API as one OpenAPI 3.1 document, put together from the components' code (H13).
 
+// Components describe themselves natively alone: there is nothing to put together from their wasm.
+#![cfg(not(target_family = "wasm"))]
+
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::openapi::{ComponentsBuilder, InfoBuilder, OpenApi, OpenApiBuilder};
 
