@@ -131,6 +131,6 @@ mod tests {
     fn other_statuses_say_whether_trying_again_may_help() {
         let of = |status| Code::of(StatusCode::from_u16(status).unwrap());
 
-        assert_eq!([of(414), of(422), of(502)], [Code::Invalid, Code::Invalid, Code::Unavailable]);
+        assert_eq!([of(414), of(418), of(502)], [Code::Invalid, Code::Invalid, Code::Unavailable]);
     }
 }
