@@ -342,6 +342,9 @@ async fn load(
 ) -> Result<Arc<ComponentHost>, HostError> {
     let options = HostOptions {
         manifest: config.manifest.clone(),
+        runtime_config: config.runtime_config.clone(),
+        embedded_stores: &["agents"],
+        environment: crate::config::variable,
         state_dir: data.path("state"),
         variables: component_variables(config, secrets, artifact_url, public_port),
         limits: Limits::default(),

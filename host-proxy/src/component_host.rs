@@ -21,8 +21,10 @@ mod loader;
 mod manifest;
 mod processor;
 mod routes;
+mod runtime_config;
 mod slots;
 mod sources;
+mod stores;
 mod swap;
 mod variables;
 
@@ -48,7 +50,9 @@ use self::dispatch::Refusal;
 use self::loader::{Loaded, Loader};
 use self::manifest::{App, StaticResponse, Target};
 use self::routes::{Matched, Routes};
+use self::runtime_config::RuntimeConfig;
 use self::sources::Sources;
+use self::stores::Stores;
 use self::variables::Variables;
 use crate::body::{Body, BoxError, empty, full};
 
@@ -69,6 +73,13 @@ const INSIDE: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::UNSPECIFIE
 pub struct HostOptions {
     /// The `spin.toml`; relative paths in it start at its folder.
     pub manifest: PathBuf,
+    /// The `runtime-config.toml`, where there is one.
+    pub runtime_config: Option<PathBuf>,
+    /// Key-value stores that are in the state folder, beside `default`, unless the runtime configuration
+    /// says otherwise.
+    pub embedded_stores: &'static [&'static str],
+    /// Looks up an environment variable, for the variable providers of the runtime configuration.
+    pub environment: fn(&str) -> Option<String>,
     /// Folder of the databases and of compiled code, created if it is not there. Whoever can write to it
     /// can run code in this process.
     pub state_dir: PathBuf,
@@ -111,6 +122,33 @@ pub enum HostError {
         #[source]
         source: ManifestError,
     },
+    /// The runtime configuration is not there.
+    #[error("cannot read the runtime configuration {}", path.display())]
+    ReadRuntimeConfig {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The runtime configuration says something that this host does not serve.
+    #[error("the runtime configuration {} cannot be served", path.display())]
+    RuntimeConfig {
+        /// The file.
+        path: PathBuf,
+        /// What it says.
+        #[source]
+        source: ManifestError,
+    },
+    /// A key-value store of the runtime configuration cannot be used.
+    #[error("cannot use the key-value store `{label}`")]
+    KeyValueStore {
+        /// Its label.
+        label: String,
+        /// Why not.
+        #[source]
+        source: BoxError,
+    },
     /// A component's file is missing, or its dependencies do not fit.
     #[error("cannot compose component `{component}`")]
     Compose {
@@ -141,8 +179,8 @@ pub enum HostError {
     /// The allow-list cannot be trusted, or a component's file is not on it.
     #[error("the component files are not allowed to run")]
     AllowList(#[from] AllowListError),
-    /// A database or folder of the state folder is unusable.
-    #[error("cannot open {} in the state folder", path.display())]
+    /// A database or folder is unusable.
+    #[error("cannot open {}", path.display())]
     State {
         /// What was opened.
         path: PathBuf,
@@ -192,17 +230,29 @@ impl ComponentHost {
     }
 
     fn load_blocking(options: HostOptions) -> Result<Self, HostError> {
-        let HostOptions { manifest: path, state_dir, variables, limits, allow_list } = options;
+        let HostOptions {
+            manifest: path,
+            runtime_config,
+            embedded_stores,
+            state_dir,
+            variables,
+            environment,
+            limits,
+            allow_list,
+        } = options;
         let wrong = |source| HostError::Manifest { path: path.clone(), source };
         let text = std::fs::read_to_string(&path)
             .map_err(|source| HostError::ReadManifest { path: path.clone(), source })?;
         let app = App::parse(&text, path.parent().unwrap_or(Path::new(""))).map_err(wrong)?;
-        let variables = Variables::resolve(&app, &variables).map_err(wrong)?;
+        let config = read_runtime_config(runtime_config.as_deref())?;
+        let provided = |name: &str| config.providers.iter().find_map(|p| p.get(name, environment));
+        let variables = Variables::resolve(&app, &variables, provided).map_err(wrong)?;
         let routes = Routes::new(app.routes.clone()).map_err(wrong)?;
         let list = allow_list.as_ref().map(DigestList::open).transpose()?;
 
+        let stores = Stores::open(&config, embedded_stores, &state_dir)?;
         let choices_path = state_dir.join("components.json");
-        let loader = Loader::start(&path, app, &variables, &state_dir, limits)?;
+        let loader = Loader::start(&path, app, &variables, &state_dir, stores, limits)?;
         let choices = Choices::read(&choices_path)
             .map_err(|e| HostError::State { path: choices_path.clone(), source: e.into() })?;
         let sources = Sources::new(Arc::clone(&loader.files), choices.current());
@@ -363,6 +413,14 @@ impl Drop for ComponentHost {
     fn drop(&mut self) {
         self.loader.stop.cancel();
     }
+}
+
+fn read_runtime_config(path: Option<&Path>) -> Result<RuntimeConfig, HostError> {
+    let Some(path) = path else { return Ok(RuntimeConfig::default()) };
+    let text = std::fs::read_to_string(path)
+        .map_err(|source| HostError::ReadRuntimeConfig { path: path.to_owned(), source })?;
+    RuntimeConfig::parse(&text, path.parent().unwrap_or(Path::new("")))
+        .map_err(|source| HostError::RuntimeConfig { path: path.to_owned(), source })
 }
 
 /// The URL that a guest sees: complete, and of one host. `None` if the request names none, or two.

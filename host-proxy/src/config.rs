@@ -9,9 +9,12 @@ use crate::component_host::{AllowListOptions, is_key};
 use crate::ide_proxy::host::HostSuffix;
 
 mod component_variables;
+mod database;
 mod env;
 mod source;
 
+pub use database::DatabaseUrl;
+pub(crate) use env::variable;
 pub use env::{Environment, LogSettings, process_environment};
 use source::Source;
 pub use source::{ConfigError, Flags};
@@ -23,6 +26,11 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// `--manifest`, `ZLH_MANIFEST`: Spin manifest of the components; default `spin.toml`.
     pub manifest: PathBuf,
+    /// `--runtime-config`, `ZLH_RUNTIME_CONFIG`: stores, databases and providers of variables in Spin's format;
+    /// default none: everything is in the data folder.
+    pub runtime_config: Option<PathBuf>,
+    /// `ZLH_DATABASE_URL`: PostgreSQL in place of SQLite; default none.
+    pub database: Option<DatabaseUrl>,
     /// `--artifacts`, `ZLH_ARTIFACTS`: folder of runtimes and code-server; default `artifacts`.
     pub artifacts: PathBuf,
     /// `--listen`, `ZLH_LISTEN` (or only a `PORT`): the public listener; default `127.0.0.1:8080`.
@@ -182,6 +190,12 @@ impl Config {
         Ok(Self {
             data_dir: source.path("ZLH_DATA_DIR", ".zlh")?,
             manifest: source.path("ZLH_MANIFEST", "spin.toml")?,
+            runtime_config: source.parse("ZLH_RUNTIME_CONFIG", None, "a path", |text| {
+                (!text.is_empty()).then(|| Some(PathBuf::from(text)))
+            })?,
+            database: source.parse("ZLH_DATABASE_URL", None, DatabaseUrl::FORM, |text| {
+                DatabaseUrl::parse(text).map(Some)
+            })?,
             artifacts: source.path("ZLH_ARTIFACTS", "artifacts")?,
             listen: public_listener(&source)?,
             ide_listen: ide_listener(&source, &ide)?,

@@ -131,6 +131,9 @@ struct CommonFlags {
     /// Spin manifest of the components (ZLH_MANIFEST; default `spin.toml`).
     #[arg(long)]
     manifest: Option<String>,
+    /// Spin's runtime configuration: databases and key-value stores by label (ZLH_RUNTIME_CONFIG).
+    #[arg(long)]
+    runtime_config: Option<String>,
 }
 
 impl CommonFlags {
@@ -142,7 +145,8 @@ impl CommonFlags {
             .with("--admin-listen", "ZLH_ADMIN_LISTEN", self.admin_listen)
             .with("--artifact-listen", "ZLH_ARTIFACT_LISTEN", self.artifact_listen)
             .with("--artifacts", "ZLH_ARTIFACTS", self.artifacts)
-            .with("--manifest", "ZLH_MANIFEST", self.manifest);
+            .with("--manifest", "ZLH_MANIFEST", self.manifest)
+            .with("--runtime-config", "ZLH_RUNTIME_CONFIG", self.runtime_config);
         let (environment, variable) = process_environment();
         Ok(Config::from_vars(&flags, &environment, variable)?)
     }

@@ -39,6 +39,10 @@ pub fn component_variables(
     .into_iter()
     .map(|(name, value)| (name.to_owned(), value))
     .collect();
+    if let Some(database) = &config.database {
+        variables.insert("database_url".to_owned(), database.url.clone());
+        variables.insert("database_host".to_owned(), database.allowed_host.clone());
+    }
     variables.extend(config.variables.clone());
     variables
 }

@@ -1,23 +1,27 @@
 //! SQL for components: one [`Db`], its migrations, the audit log.
 //!
-//! In a component a `Db` is a connection that the host opened (`spin:sqlite`). Natively it is an in-memory
-//! SQLite, so that handlers are tested over the statements that they really run.
+//! In a component a `Db` is a connection that the host opened: `spin:postgres` where the variable
+//! `database_url` says so, else `spin:sqlite`. Natively it is an in-memory SQLite, so that handlers are tested
+//! over the statements that they really run.
 //!
 //! Statements keep to what SQLite ≥ 3.40 and PostgreSQL ≥ 14 both take: `$1` parameters, `RETURNING`,
 //! `ON CONFLICT`, BIGINT Unix milliseconds, JSON as text. Values are parameters, so `$` is nothing else.
 
 pub mod audit;
+mod dialect;
 mod error;
 mod migrate;
 mod row;
 
+#[cfg(not(target_family = "wasm"))]
+mod native;
 #[cfg(target_family = "wasm")]
-#[path = "spin.rs"]
-mod backend;
+mod spin;
 
 #[cfg(not(target_family = "wasm"))]
-#[path = "native.rs"]
-mod backend;
+use native as backend;
+#[cfg(target_family = "wasm")]
+use spin as backend;
 
 pub use backend::Database;
 pub use error::StoreError;
@@ -27,18 +31,14 @@ pub use row::{FromValue, Row, Value};
 use std::ops::Deref;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// What makes a connection safe to write with. A host sets no pragma; WAL is a property of the file and set by
-/// the migrations. A writer waits for as long as a request may take less a little, for SQLite does not queue
-/// writers in order.
-const SAFE_WRITES: [&str; 3] =
-    ["PRAGMA busy_timeout = 20000", "PRAGMA foreign_keys = ON", "PRAGMA synchronous = FULL"];
-
 /// One connection. Each request opens its own: a transaction belongs to it, and instances are shared by
 /// requests that run at once.
 pub struct Db {
     connection: backend::Connection,
-    /// [`SAFE_WRITES`] hold. Readers need none of them, and most requests only read.
+    /// [`dialect::Dialect::before_writes`] was said. Readers need none of it, and most requests only read.
     safe: AtomicBool,
+    /// A statement failed. PostgreSQL then takes a `COMMIT` without a word, and rolls back.
+    failed: AtomicBool,
 }
 
 impl Database {
@@ -48,7 +48,8 @@ impl Database {
     ///
     /// [`StoreError::Database`] when the host refuses or fails.
     pub async fn open(&self) -> Result<Db, StoreError> {
-        Ok(Db { connection: self.connect().await?, safe: AtomicBool::new(false) })
+        let connection = self.connect().await?;
+        Ok(Db { connection, safe: AtomicBool::new(false), failed: AtomicBool::new(false) })
     }
 }
 
@@ -59,13 +60,15 @@ impl Db {
     ///
     /// [`StoreError::Database`] when the statement fails.
     pub async fn query(&self, sql: &str, params: &[Value]) -> Result<Vec<Row>, StoreError> {
-        if !sql.starts_with("SELECT") && !self.safe.swap(true, Ordering::Relaxed) {
-            for pragma in SAFE_WRITES {
-                self.connection.query(pragma, &[]).await?;
-            }
+        if !sql.starts_with("SELECT") {
+            self.make_safe().await?;
         }
-        // To SQLite `$1` is a name, numbered by where it first appears; `?1` is what others mean by `$1`.
-        self.connection.query(&sql.replace('$', "?"), params).await
+        let statement = self.connection.dialect().statement(sql);
+        let rows = self.connection.query(&statement, params).await;
+        if rows.is_err() {
+            self.failed.store(true, Ordering::Relaxed);
+        }
+        rows
     }
 
     /// Runs one statement that returns at most one row.
@@ -86,21 +89,39 @@ impl Db {
         self.query(sql, params).await.map(drop)
     }
 
-    /// Begins a transaction that may write. Dropped before [`Transaction::commit`], it is rolled back: the
-    /// connection closes with it.
+    /// Begins a transaction that may write. Dropped before [`Transaction::commit`], it is rolled back.
     ///
     /// # Errors
     ///
     /// [`StoreError::Database`] when other writers do not let it in within twenty seconds.
     pub async fn begin(self) -> Result<Transaction, StoreError> {
-        self.execute("BEGIN IMMEDIATE", &[]).await?;
-        Ok(Transaction { db: self })
+        self.make_safe().await?;
+        let tx = Transaction { db: self, open: true };
+        tx.run(tx.connection.dialect().begin()).await?;
+        Ok(tx)
+    }
+
+    async fn make_safe(&self) -> Result<(), StoreError> {
+        if !self.safe.load(Ordering::Relaxed) {
+            self.run(self.connection.dialect().before_writes()).await?;
+            self.safe.store(true, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    /// Runs statements that return nothing of interest.
+    async fn run(&self, statements: &[&str]) -> Result<(), StoreError> {
+        for sql in statements {
+            self.connection.run(sql).await?;
+        }
+        Ok(())
     }
 }
 
 /// A transaction; a [`Db`] in every other respect.
 pub struct Transaction {
     db: Db,
+    open: bool,
 }
 
 impl Transaction {
@@ -108,9 +129,23 @@ impl Transaction {
     ///
     /// # Errors
     ///
-    /// [`StoreError::Database`]: nothing of the transaction happened.
-    pub async fn commit(self) -> Result<(), StoreError> {
-        self.db.execute("COMMIT", &[]).await
+    /// [`StoreError::Database`]: nothing of the transaction happened, unless the connection was lost before
+    /// the answer came. Always so after a statement of it failed.
+    pub async fn commit(mut self) -> Result<(), StoreError> {
+        if self.failed.load(Ordering::Relaxed) {
+            return Err(StoreError::database("COMMIT", "a statement before it failed"));
+        }
+        self.run(&["COMMIT"]).await?;
+        self.open = false;
+        Ok(())
+    }
+}
+
+impl Drop for Transaction {
+    fn drop(&mut self) {
+        if self.open {
+            self.db.connection.abandon();
+        }
     }
 }
 

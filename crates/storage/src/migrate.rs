@@ -42,7 +42,7 @@ pub async fn migrate_while(
     go_on: impl Fn() -> bool,
 ) -> Result<Migrated, StoreError> {
     let db = database.open().await?;
-    db.query("PRAGMA journal_mode = WAL", &[]).await?;
+    db.run(db.connection.dialect().on_migrate()).await?;
     let mut applied = Vec::new();
     loop {
         let (version, name) = migrate_once(database, now_ms).await?;

@@ -6,6 +6,7 @@ use rusqlite::types::ValueRef;
 use rusqlite::{Connection as Sqlite, OpenFlags, params_from_iter};
 use uuid::Uuid;
 
+use crate::dialect::Dialect;
 use crate::{Row, StoreError, Value};
 
 /// An empty database that lives as long as this value and its clones.
@@ -50,6 +51,25 @@ fn open(uri: &str) -> Result<Sqlite, StoreError> {
 }
 
 impl Connection {
+    #[expect(
+        clippy::unused_self,
+        reason = "the same signature as in a component, where it depends"
+    )]
+    pub(crate) fn dialect(&self) -> Dialect {
+        Dialect::Sqlite
+    }
+
+    pub(crate) async fn run(&self, sql: &str) -> Result<(), StoreError> {
+        self.query(sql, &[]).await.map(drop)
+    }
+
+    /// A connection that closes rolls back.
+    #[expect(
+        clippy::unused_self,
+        reason = "the same signature as in a component, where it is told"
+    )]
+    pub(crate) fn abandon(&self) {}
+
     #[expect(
         clippy::unused_async,
         reason = "the same signature as in a component, where a query waits"

@@ -1,52 +1,90 @@
-//! `Db` over `spin:sqlite`.
+//! `Db` over `spin:sqlite` or `spin:postgres`.
+
+mod postgres;
+mod sqlite;
+
+use std::sync::OnceLock;
 
 use send_wrapper::SendWrapper;
-use spin_sdk::sqlite;
+use spin_sdk::variables;
 
+use crate::dialect::Dialect;
 use crate::{Row, StoreError, Value};
 
-/// The database that the manifest grants under the label `default`.
+/// Where PostgreSQL is. A component that is not told, or told nothing, uses SQLite.
+const URL_VARIABLE: &str = "database_url";
+
+/// The database that the stanza grants: the one of the variable `database_url`, else SQLite's `default`.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Database;
 
-/// Components have one thread, so what the bindings return may be called `Send`, as routers want it.
-pub(crate) struct Connection(SendWrapper<sqlite::Connection>);
+/// A connection to either.
+pub(crate) enum Connection {
+    Sqlite(sqlite::Connection),
+    Postgres(postgres::Connection),
+}
 
 impl Database {
     pub(crate) async fn connect(&self) -> Result<Connection, StoreError> {
-        let opened = SendWrapper::new(sqlite::Connection::open_default()).await;
-        opened
-            .map(|connection| Connection(SendWrapper::new(connection)))
-            .map_err(|error| StoreError::database("open", error))
+        Ok(match url().await? {
+            "" => Connection::Sqlite(sqlite::Connection::open().await?),
+            url => Connection::Postgres(postgres::Connection::open(url).await?),
+        })
     }
+}
+
+/// The variable's value: it is the same for as long as the instance lives.
+async fn url() -> Result<&'static str, StoreError> {
+    static URL: OnceLock<String> = OnceLock::new();
+    if let Some(url) = URL.get() {
+        return Ok(url);
+    }
+    let url = match SendWrapper::new(variables::get(URL_VARIABLE)).await {
+        Ok(url) => url,
+        Err(variables::Error::Undefined(_)) => String::new(),
+        Err(error) => return Err(StoreError::database("open", error)),
+    };
+    Ok(URL.get_or_init(|| url))
 }
 
 impl Connection {
+    pub(crate) fn dialect(&self) -> Dialect {
+        match self {
+            Self::Sqlite(_) => Dialect::Sqlite,
+            Self::Postgres(_) => Dialect::Postgres,
+        }
+    }
+
     pub(crate) async fn query(&self, sql: &str, params: &[Value]) -> Result<Vec<Row>, StoreError> {
-        let params: Vec<_> = params.iter().cloned().map(into_spin).collect();
-        let rows =
-            SendWrapper::new(async { self.0.execute(sql, params).await?.collect().await }).await;
-        rows.map_err(|error| StoreError::database(sql, error))?
-            .into_iter()
-            .map(|row| row.values.into_iter().map(from_spin).collect::<Option<_>>().map(Row))
-            .collect::<Option<_>>()
-            .ok_or(StoreError::Corrupt { column: 0, wanted: "null, integer or text" })
+        match self {
+            Self::Sqlite(connection) => connection.query(sql, params).await,
+            Self::Postgres(connection) => connection.query(sql, params).await,
+        }
+    }
+
+    pub(crate) async fn run(&self, sql: &str) -> Result<(), StoreError> {
+        match self {
+            Self::Sqlite(connection) => connection.query(sql, &[]).await.map(drop),
+            Self::Postgres(connection) => connection.run(sql).await,
+        }
+    }
+
+    /// The connection is dropped in a transaction. One of SQLite closes, which rolls back.
+    pub(crate) fn abandon(&self) {
+        if let Self::Postgres(connection) = self {
+            connection.roll_back();
+        }
     }
 }
 
-fn into_spin(value: Value) -> sqlite::Value {
-    match value {
-        Value::Null => sqlite::Value::Null,
-        Value::Integer(number) => sqlite::Value::Integer(number),
-        Value::Text(text) => sqlite::Value::Text(text),
-    }
-}
-
-fn from_spin(value: sqlite::Value) -> Option<Value> {
-    match value {
-        sqlite::Value::Null => Some(Value::Null),
-        sqlite::Value::Integer(number) => Some(Value::Integer(number)),
-        sqlite::Value::Text(text) => Some(Value::Text(text)),
-        sqlite::Value::Real(_) | sqlite::Value::Blob(_) => None,
-    }
+/// Rows whose values are of the common subset.
+fn rows<R, V>(
+    rows: impl IntoIterator<Item = R>,
+    values: impl Fn(R) -> Vec<V>,
+    read: impl Fn(V) -> Option<Value>,
+) -> Result<Vec<Row>, StoreError> {
+    rows.into_iter()
+        .map(|row| values(row).into_iter().map(&read).collect::<Option<_>>().map(Row))
+        .collect::<Option<_>>()
+        .ok_or(StoreError::Corrupt { column: 0, wanted: "null, integer or text" })
 }

@@ -1,8 +1,10 @@
 //! What a guest can ask of the host, one file per capability: its state, its implementation, and
 //! `add_to_linker`. A grant is checked where the capability is used, not where it is linked.
 
+mod batches;
 pub(crate) mod key_value;
 pub(crate) mod outbound_http;
+pub(crate) mod postgres;
 pub(crate) mod sqlite;
 pub(crate) mod variables;
 pub(crate) mod wasi_keyvalue;
@@ -16,6 +18,8 @@ pub(crate) mod bindings {
         imports: { default: async | trappable },
         with: {
             "spin:key-value/key-value.store": super::key_value::Store,
+            "spin:postgres/postgres.connection": super::postgres::Connection,
+            "spin:postgres/postgres.connection-builder": super::postgres::ConnectionBuilder,
             "spin:sqlite/sqlite.connection": super::sqlite::Connection,
             "wasi:keyvalue/atomics.cas": super::wasi_keyvalue::Cas,
             "wasi:keyvalue/store.bucket": super::key_value::Store,

@@ -9,7 +9,7 @@ use wasmtime::{Engine, Result};
 use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
-use super::capability::{key_value, outbound_http, sqlite, variables, wasi_keyvalue};
+use super::capability::{key_value, outbound_http, postgres, sqlite, variables, wasi_keyvalue};
 use super::limits::{Limits, MemoryLimit};
 
 /// What a component's stanza grants, shared by its instances.
@@ -20,6 +20,7 @@ pub(crate) struct Grants {
     pub(crate) files: Option<Arc<Path>>,
     pub(crate) key_value: key_value::Access,
     pub(crate) outbound: outbound_http::Outbound,
+    pub(crate) postgres: postgres::Access,
     pub(crate) sqlite: sqlite::Access,
     pub(crate) variables: variables::Variables,
 }
@@ -35,6 +36,7 @@ pub(crate) struct Guest {
     pub(crate) memory: MemoryLimit,
     key_value: key_value::Access,
     outbound: outbound_http::Outbound,
+    postgres: postgres::Guest,
     sqlite: sqlite::Guest,
     variables: variables::Variables,
 }
@@ -62,6 +64,7 @@ impl Guest {
             memory,
             key_value: grants.key_value,
             outbound: grants.outbound,
+            postgres: postgres::Guest::new(grants.postgres),
             sqlite: sqlite::Guest::new(grants.sqlite),
             variables: grants.variables,
         })
@@ -95,6 +98,10 @@ pub(crate) fn create(engine: &Engine) -> Result<Linker<Guest>> {
     })?;
     wasi_keyvalue::add_to_linker(&mut linker, |guest| key_value::View {
         access: &guest.key_value,
+        table: &mut guest.table,
+    })?;
+    postgres::add_to_linker(&mut linker, |guest| postgres::View {
+        guest: &guest.postgres,
         table: &mut guest.table,
     })?;
     sqlite::add_to_linker(&mut linker, |guest| sqlite::View {

@@ -2,8 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZero;
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use tokio::time::timeout;
@@ -16,7 +15,7 @@ use wasmtime_wasi_http::handler::{HandlerState as _, ProxyPre};
 
 use super::cache::Cache;
 use super::capability::outbound_http::{AllowList, Chain, Connections, Outbound};
-use super::capability::{self, key_value, sqlite};
+use super::capability::{self, key_value, postgres, sqlite};
 use super::component_files::{Digest, Files};
 use super::compose::{self, Composed};
 use super::deny;
@@ -28,6 +27,7 @@ use super::manifest::{App, ManifestError, Target};
 use super::processor::{Processors, Share};
 use super::slots::{Room, Slots};
 use super::sources::Sources;
+use super::stores::Stores;
 use super::variables::Variables;
 use super::{HostError, files};
 use crate::body::BoxError;
@@ -49,8 +49,7 @@ pub(super) struct Loader {
     pub(super) workers: TaskTracker,
     pub(super) stop: CancellationToken,
     connections: Arc<Connections>,
-    databases: Arc<sqlite::Databases>,
-    key_value: Arc<key_value::Database>,
+    stores: Stores,
 }
 
 /// A component that serves.
@@ -98,6 +97,7 @@ impl Loader {
         app: App,
         variables: &Variables,
         state_dir: &Path,
+        stores: Stores,
         limits: Limits,
     ) -> Result<Self, HostError> {
         let engine_error = |error: wasmtime::Error| HostError::Engine(error.into_boxed_dyn_error());
@@ -108,12 +108,6 @@ impl Loader {
             Cache::open(state_dir.join("compiled")).map_err(|e| state("compiled", e.into()))?;
         let files =
             Files::open(state_dir.join("components")).map_err(|e| state("components", e.into()))?;
-        let file = "sqlite_key_value.db";
-        let path = private_file(state_dir.join(file)).map_err(|e| state(file, e.into()))?;
-        let key_value = key_value::Database::open(&path).map_err(|e| state(file, e.into()))?;
-        let file = "sqlite_db.db";
-        let path = private_file(state_dir.join(file)).map_err(|e| state(file, e.into()))?;
-        let database = sqlite::Pool::open(path).map_err(|e| state(file, e.into()))?;
 
         let memory = app.components.values().map(|c| limits.of(&c.limits).memory_bytes).max();
         let memory = memory.map_or(limits.memory_bytes, |most| most.max(limits.memory_bytes));
@@ -134,8 +128,7 @@ impl Loader {
             workers: TaskTracker::new(),
             stop: CancellationToken::new(),
             connections: Connections::new().map_err(|error| HostError::Engine(error.into()))?,
-            databases: Arc::new([("default".to_owned(), Arc::new(database))].into()),
-            key_value: Arc::new(key_value),
+            stores,
         };
         let wrong = |source| HostError::Manifest { path: manifest.to_owned(), source };
         let folder = manifest.parent().unwrap_or(Path::new(""));
@@ -221,6 +214,7 @@ impl Loader {
             .components
             .get(id)
             .ok_or_else(|| ManifestError::invalid(&key, "is missing"))?;
+        self.stores.check(&key, component)?;
         let values = component
             .variables
             .iter()
@@ -237,21 +231,26 @@ impl Loader {
             .collect::<Result<Vec<_>, _>>()?;
         let allowed =
             AllowList::parse(&hosts).map_err(|reason| ManifestError::invalid(key, reason))?;
+        let allowed = Arc::new(allowed);
         Ok(Grants {
             environment: Arc::new(component.environment.clone()),
             files: None,
             key_value: key_value::Access {
-                database: Arc::clone(&self.key_value),
+                stores: Arc::clone(&self.stores.key_value),
                 granted: Arc::new(component.key_value_stores.clone()),
+            },
+            postgres: postgres::Access {
+                allowed: Arc::clone(&allowed),
+                pools: Arc::clone(&self.stores.postgres),
             },
             outbound: Outbound {
                 component: id.into(),
-                allowed: Arc::new(allowed),
+                allowed,
                 connections: Arc::clone(&self.connections),
                 chain: self.chain.clone(),
             },
             sqlite: sqlite::Access {
-                databases: Arc::clone(&self.databases),
+                databases: Arc::clone(&self.stores.sqlite),
                 granted: Arc::new(component.sqlite_databases.clone()),
             },
             variables: capability::variables::Variables(Arc::new(values)),
@@ -274,11 +273,4 @@ impl Loader {
             p3::bindings::ServicePre::new(pre).map(ProxyPre::P3)
         }
     }
-}
-
-/// Creates a file that only its owner reads, unless it is there. SQLite gives the files that it puts
-/// beside a database the permissions of the database.
-fn private_file(path: PathBuf) -> std::io::Result<PathBuf> {
-    std::fs::OpenOptions::new().append(true).create(true).mode(0o600).open(&path)?;
-    Ok(path)
 }

@@ -35,6 +35,9 @@ async fn load(manifest: &str) -> Result<Arc<ComponentHost>, HostError> {
     let (state_dir, limits) = (folder.path().join("state"), Limits::default());
     ComponentHost::load(HostOptions {
         manifest: path,
+        runtime_config: None,
+        embedded_stores: &[],
+        environment: |_| None,
         state_dir,
         variables: BTreeMap::new(),
         limits,
@@ -58,6 +61,8 @@ async fn what_stops_the_start_is_named() {
     let missing = load_error(&format!("{routed}source = 'missing.wasm'")).await;
     let hosts = format!("{routed}source = 'x'\nallowed_outbound_hosts = ['nowhere']");
     let hosts = load_error(&hosts).await;
+    let store = load_error(&format!("{routed}source = 'x'\nkey_value_stores = ['agents']")).await;
+    let database = load_error(&format!("{routed}source = 'x'\nsqlite_databases = ['books']")).await;
 
     assert!(
         variable.contains("spin.toml") && variable.contains("`variables.needed`"),
@@ -65,6 +70,10 @@ async fn what_stops_the_start_is_named() {
     );
     assert!(missing.contains("`x`") && missing.contains("missing.wasm"), "{missing}");
     assert!(hosts.contains("`component.x.allowed_outbound_hosts`: `nowhere`"), "{hosts}");
+    assert!(store.contains("`component.x.key_value_stores`"), "{store}");
+    assert!(store.contains("`[key_value_store.agents]`"), "{store}");
+    assert!(database.contains("`component.x.sqlite_databases`"), "{database}");
+    assert!(database.contains("`[sqlite_database.books]`"), "{database}");
 }
 
 #[tokio::test]

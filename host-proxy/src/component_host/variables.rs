@@ -9,15 +9,16 @@ use super::manifest::{App, ManifestError};
 pub(crate) struct Variables(BTreeMap<String, String>);
 
 impl Variables {
-    /// Takes each declared variable from `given` under its own name, else under `SPIN_VARIABLE_<NAME>`,
-    /// else from its default.
+    /// Takes each declared variable from the runtime configuration's providers, else from `given` under its
+    /// own name, else under `SPIN_VARIABLE_<NAME>`, else from its default.
     pub(crate) fn resolve(
         app: &App,
         given: &BTreeMap<String, String>,
+        provided: impl Fn(&str) -> Option<String>,
     ) -> Result<Self, ManifestError> {
         let value = |name: &str| {
             let environment = format!("SPIN_VARIABLE_{}", name.to_ascii_uppercase());
-            given.get(name).or_else(|| given.get(&environment)).cloned()
+            provided(name).or_else(|| given.get(name).or_else(|| given.get(&environment)).cloned())
         };
         app.variables
             .iter()
@@ -100,15 +101,18 @@ mod tests {
     }
 
     #[test]
-    fn a_name_wins_over_the_environment_and_the_environment_over_the_default() {
+    fn a_provider_wins_over_a_name_that_over_the_environment_and_that_over_the_default() {
         let manifest = "spin_manifest_version = 2\napplication = { name = 'a' }\n[variables]\n\
-            one = { default = 'd' }\ntwo = { default = 'd' }\nthree = { default = 'd' }";
+            zero = { default = 'd' }\none = { default = 'd' }\ntwo = { default = 'd' }\n\
+            three = { default = 'd' }";
         let app = App::parse(manifest, std::path::Path::new("")).unwrap();
-        let given = [("one", "g"), ("SPIN_VARIABLE_ONE", "e"), ("SPIN_VARIABLE_TWO", "e")];
+        let given =
+            [("zero", "g"), ("one", "g"), ("SPIN_VARIABLE_ONE", "e"), ("SPIN_VARIABLE_TWO", "e")];
         let given = given.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
 
-        let variables = Variables::resolve(&app, &given).unwrap();
+        let provided = |name: &str| (name == "zero").then(|| "p".to_owned());
+        let variables = Variables::resolve(&app, &given, provided).unwrap();
 
-        assert_eq!(variables.expand("k", "{{one}}{{two}}{{three}}").unwrap(), "ged");
+        assert_eq!(variables.expand("k", "{{zero}}{{one}}{{two}}{{three}}").unwrap(), "pged");
     }
 }

@@ -68,7 +68,8 @@ impl LogSettings {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "the look-up that `Config::from_vars` is given")]
-fn variable(name: &str) -> Option<String> {
+/// One variable of this process.
+#[expect(clippy::disallowed_methods, reason = "the look-up that everybody else is given")]
+pub(crate) fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok()
 }

@@ -1,191 +1,70 @@
-//! `spin:key-value`: every store is a set of rows in one SQLite file.
-//!
-//! Spin knows only the store `default` unless a runtime configuration defines more. Here a label is a
-//! store as soon as a stanza grants it, and components that are granted the same label share it.
+//! `spin:key-value`: stores by label, each in an SQLite file or in Redis. Components that are granted the same
+//! label share its store.
 
-use std::collections::BTreeSet;
-use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+mod redis;
+mod sqlite;
 
-use rusqlite::{OptionalExtension, params};
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Deref;
+use std::sync::Arc;
+
+use async_trait::async_trait;
 use wasmtime::Result;
 use wasmtime::component::{
     Accessor, FutureReader, HasData, Linker, Resource, ResourceTable, StreamReader,
 };
 
+pub(crate) use self::redis::RedisStore;
+pub(crate) use self::sqlite::{Database, SqliteStore};
 use super::bindings::spin::key_value::key_value::{
     self, Error, Host, HostStore, HostStoreWithStore,
 };
 
-/// The file behind all stores.
-pub(crate) struct Database(Mutex<rusqlite::Connection>);
-
-impl Database {
-    /// Opens or creates the file.
-    pub(crate) fn open(path: &Path) -> rusqlite::Result<Self> {
-        let connection = rusqlite::Connection::open(path)?;
-        // A store is a cache or a counter, not a ledger: losing the last writes in a power cut is allowed.
-        connection.execute_batch(
-            "PRAGMA journal_mode = WAL;
-             PRAGMA synchronous = NORMAL;
-             CREATE TABLE IF NOT EXISTS entries (
-                 store TEXT NOT NULL, key TEXT NOT NULL, value BLOB NOT NULL,
-                 PRIMARY KEY (store, key)
-             ) WITHOUT ROWID;",
-        )?;
-        Ok(Self(Mutex::new(connection)))
-    }
-
-    fn get(&self, store: &str, key: &str) -> rusqlite::Result<Option<Vec<u8>>> {
-        self.run("SELECT value FROM entries WHERE store = ? AND key = ?", |statement| {
-            statement.query_row([store, key], |row| row.get(0)).optional()
-        })
-    }
-
-    fn exists(&self, store: &str, key: &str) -> rusqlite::Result<bool> {
-        self.run("SELECT 1 FROM entries WHERE store = ? AND key = ?", |statement| {
-            statement.exists([store, key])
-        })
-    }
-
-    fn set(&self, store: &str, key: &str, value: &[u8]) -> rusqlite::Result<()> {
-        let sql = "INSERT INTO entries (store, key, value) VALUES (?, ?, ?)
-                   ON CONFLICT (store, key) DO UPDATE SET value = excluded.value";
-        self.run(sql, |statement| statement.execute(params![store, key, value]).map(drop))
-    }
-
-    fn delete(&self, store: &str, key: &str) -> rusqlite::Result<()> {
-        self.run("DELETE FROM entries WHERE store = ? AND key = ?", |statement| {
-            statement.execute([store, key]).map(drop)
-        })
-    }
-
-    fn keys(&self, store: &str) -> rusqlite::Result<Vec<String>> {
-        self.run("SELECT key FROM entries WHERE store = ? ORDER BY key", |statement| {
-            statement.query_map([store], |row| row.get(0))?.collect()
-        })
-    }
-
+/// Where the entries of one store are; none of this blocks.
+#[async_trait]
+pub(crate) trait Backend: Send + Sync {
+    async fn get(&self, key: String) -> Result<Option<Vec<u8>>, Error>;
+    async fn set(&self, key: String, value: Vec<u8>) -> Result<(), Error>;
+    async fn delete(&self, key: String) -> Result<(), Error>;
+    async fn exists(&self, key: String) -> Result<bool, Error>;
+    /// Every key, in order.
+    async fn keys(&self) -> Result<Vec<String>, Error>;
     /// Sets a value if it is still the `old` one. Returns whether it was.
-    fn swap(
-        &self,
-        store: &str,
-        key: &str,
-        old: Option<&[u8]>,
-        new: &[u8],
-    ) -> rusqlite::Result<bool> {
-        let changed = match old {
-            None => {
-                let sql = "INSERT INTO entries (store, key, value) VALUES (?, ?, ?)
-                           ON CONFLICT (store, key) DO NOTHING";
-                self.run(sql, |statement| statement.execute(params![store, key, new]))
-            }
-            Some(old) => {
-                let sql = "UPDATE entries SET value = ? WHERE store = ? AND key = ? AND value = ?";
-                self.run(sql, |statement| statement.execute(params![new, store, key, old]))
-            }
-        };
-        changed.map(|rows| rows == 1)
-    }
-
-    fn run<R>(
-        &self,
-        sql: &str,
-        body: impl FnOnce(&mut rusqlite::Statement<'_>) -> rusqlite::Result<R>,
-    ) -> rusqlite::Result<R> {
-        let connection = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        body(&mut *connection.prepare_cached(sql)?)
-    }
+    async fn swap(&self, key: String, old: Option<Vec<u8>>, new: Vec<u8>) -> Result<bool, Error>;
+    /// Adds to a number, kept as Spin keeps it in such a store; one that is absent is 0.
+    async fn increment(&self, key: String, delta: i64) -> Result<i64, Error>;
 }
+
+/// The stores by label.
+pub(crate) type Stores = BTreeMap<String, Arc<dyn Backend>>;
 
 /// What one component may open.
 #[derive(Clone)]
 pub(crate) struct Access {
-    pub(crate) database: Arc<Database>,
+    pub(crate) stores: Arc<Stores>,
     pub(crate) granted: Arc<BTreeSet<String>>,
 }
 
 /// An open store.
 #[derive(Clone)]
 #[expect(unreachable_pub, reason = "the generated bindings re-export it as `pub`")]
-pub struct Store {
-    database: Arc<Database>,
-    label: String,
-}
+pub struct Store(Arc<dyn Backend>);
 
-/// What may be done with an open store; none of it blocks.
-impl Store {
-    pub(super) async fn get(&self, key: String) -> Result<Option<Vec<u8>>, Error> {
-        self.run(move |database, label| database.get(label, &key)).await
-    }
+impl Deref for Store {
+    type Target = dyn Backend;
 
-    pub(super) async fn set(&self, key: String, value: Vec<u8>) -> Result<(), Error> {
-        self.run(move |database, label| database.set(label, &key, &value)).await
-    }
-
-    pub(super) async fn delete(&self, key: String) -> Result<(), Error> {
-        self.run(move |database, label| database.delete(label, &key)).await
-    }
-
-    pub(super) async fn exists(&self, key: String) -> Result<bool, Error> {
-        self.run(move |database, label| database.exists(label, &key)).await
-    }
-
-    pub(super) async fn keys(&self) -> Result<Vec<String>, Error> {
-        self.run(Database::keys).await
-    }
-
-    /// Sets a value if it is still the `old` one. Returns whether it was.
-    pub(super) async fn swap(
-        &self,
-        key: String,
-        old: Option<Vec<u8>>,
-        new: Vec<u8>,
-    ) -> Result<bool, Error> {
-        self.run(move |database, label| database.swap(label, &key, old.as_deref(), &new)).await
-    }
-
-    /// Adds to a number of eight bytes, the lowest first, as Spin keeps it; one that is absent is 0.
-    pub(super) async fn increment(&self, key: String, delta: i64) -> Result<i64, Error> {
-        loop {
-            let old = self.get(key.clone()).await?;
-            let number = match &old {
-                None => 0,
-                Some(bytes) => bytes
-                    .as_slice()
-                    .try_into()
-                    .map(i64::from_le_bytes)
-                    .map_err(|_| Error::Other("the value is not a number".into()))?,
-            };
-            let sum = number.checked_add(delta);
-            let sum = sum.ok_or_else(|| Error::Other("the number would be too large".into()))?;
-            if self.swap(key.clone(), old, sum.to_le_bytes().to_vec()).await? {
-                return Ok(sum);
-            }
-        }
-    }
-
-    async fn run<R: Send + 'static>(
-        &self,
-        body: impl FnOnce(&Database, &str) -> rusqlite::Result<R> + Send + 'static,
-    ) -> Result<R, Error> {
-        let Self { database, label } = self.clone();
-        let done = tokio::task::spawn_blocking(move || body(&database, &label)).await;
-        match done {
-            Ok(Ok(value)) => Ok(value),
-            Ok(Err(error)) => Err(Error::Other(error.to_string())),
-            Err(error) => Err(Error::Other(error.to_string())),
-        }
+    fn deref(&self) -> &Self::Target {
+        &*self.0
     }
 }
 
 impl View<'_> {
     /// Opens a store that the stanza grants.
-    pub(super) fn open_store(&self, label: String) -> Result<Store, Error> {
-        if !self.access.granted.contains(&label) {
+    pub(super) fn open_store(&self, label: &str) -> Result<Store, Error> {
+        if !self.access.granted.contains(label) {
             return Err(Error::AccessDenied);
         }
-        Ok(Store { database: Arc::clone(&self.access.database), label })
+        self.access.stores.get(label).cloned().map(Store).ok_or(Error::NoSuchStore)
     }
 }
 
@@ -228,7 +107,7 @@ impl<T: Send> HostStoreWithStore<T> for KeyValue {
     ) -> Result<Result<Resource<Store>, Error>> {
         accessor.with(|mut access| {
             let view = access.get();
-            match view.open_store(label) {
+            match view.open_store(&label) {
                 Ok(store) => Ok(Ok(view.table.push(store)?)),
                 Err(error) => Ok(Err(error)),
             }
@@ -272,8 +151,7 @@ impl<T: Send> HostStoreWithStore<T> for KeyValue {
         accessor: &Accessor<T, Self>,
         resource: Resource<Store>,
     ) -> Result<(StreamReader<String>, FutureReader<Result<(), Error>>)> {
-        let keys = store(accessor, &resource)?.keys().await;
-        let (keys, result) = match keys {
+        let (keys, result) = match store(accessor, &resource)?.keys().await {
             Ok(keys) => (keys, Ok(())),
             Err(error) => (Vec::new(), Err(error)),
         };

@@ -11,20 +11,18 @@ mod pool;
 mod statement;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
-use std::task::{Context, Poll};
 
 use tokio::sync::{Mutex, mpsc, oneshot};
+use wasmtime::Result;
 use wasmtime::component::{
-    Accessor, Destination, FutureReader, HasData, Linker, Resource, ResourceTable, StreamProducer,
-    StreamReader, StreamResult, VecBuffer,
+    Accessor, FutureReader, HasData, Linker, Resource, ResourceTable, StreamReader,
 };
-use wasmtime::{Result, StoreContextMut};
 
 use self::pool::Lease;
 pub(crate) use self::pool::Pool;
+use super::batches::Batches;
 use super::bindings::spin::sqlite::sqlite::{
     self, Error, Host, HostConnection, HostConnectionWithStore, QueryResult, RowResult, Value,
 };
@@ -317,7 +315,7 @@ impl<T: Send> HostConnectionWithStore<T> for Sqlite {
         accessor.with(|mut access| {
             let rows = match started.rows {
                 Rows::All(rows) => StreamReader::new(&mut access, rows)?,
-                Rows::Coming(rows) => StreamReader::new(&mut access, RowStream(rows))?,
+                Rows::Coming(rows) => StreamReader::new(&mut access, Batches(rows))?,
             };
             let done = match started.done {
                 Done::Well => {
@@ -357,36 +355,6 @@ async fn collect(mut batches: mpsc::Receiver<Vec<RowResult>>) -> Result<Vec<RowR
         rows.extend(batch);
     }
     Ok(rows)
-}
-
-/// The rows of a statement, as the stream that the guest reads.
-struct RowStream(mpsc::Receiver<Vec<RowResult>>);
-
-impl<D> StreamProducer<D> for RowStream {
-    type Item = RowResult;
-    type Buffer = VecBuffer<RowResult>;
-
-    fn poll_produce<'a>(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        store: StoreContextMut<'a, D>,
-        mut destination: Destination<'a, RowResult, VecBuffer<RowResult>>,
-        finish: bool,
-    ) -> Poll<Result<StreamResult>> {
-        // A read of nothing only asks whether there is something to read, and must not lose it.
-        if destination.remaining(store) == Some(0) {
-            return Poll::Ready(Ok(StreamResult::Completed));
-        }
-        match self.get_mut().0.poll_recv(context) {
-            Poll::Ready(Some(batch)) => {
-                destination.set_buffer(batch.into());
-                Poll::Ready(Ok(StreamResult::Completed))
-            }
-            Poll::Ready(None) => Poll::Ready(Ok(StreamResult::Dropped)),
-            Poll::Pending if finish => Poll::Ready(Ok(StreamResult::Cancelled)),
-            Poll::Pending => Poll::Pending,
-        }
-    }
 }
 
 #[cfg(test)]

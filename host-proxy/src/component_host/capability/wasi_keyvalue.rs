@@ -7,7 +7,7 @@ use super::bindings::spin::key_value::key_value::Error as SpinError;
 use super::bindings::wasi::keyvalue::atomics::{self, CasError};
 use super::bindings::wasi::keyvalue::batch;
 use super::bindings::wasi::keyvalue::store::{self, Error, KeyResponse};
-use super::key_value::{KeyValue, Store, View};
+use super::key_value::{Backend as _, KeyValue, Store, View};
 
 /// A value as it was seen, which may be replaced if it is still the same.
 #[expect(unreachable_pub, reason = "the generated bindings re-export it as `pub`")]
@@ -52,7 +52,7 @@ impl View<'_> {
 
 impl store::Host for View<'_> {
     async fn open(&mut self, identifier: String) -> Result<Result<Resource<Store>, Error>> {
-        match self.open_store(identifier) {
+        match self.open_store(&identifier) {
             Ok(store) => Ok(Ok(self.table.push(store)?)),
             Err(error) => Ok(Err(error.into())),
         }

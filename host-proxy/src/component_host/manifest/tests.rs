@@ -248,7 +248,6 @@ fn a_wrong_value_is_told_with_its_key() {
             "`trigger.http[0].executor`: ",
         ),
         ("[component.a_b]\nsource = 'x'".into(), "`component.a_b`: an id is words"),
-        (format!("{COMPONENT}sqlite_databases = ['other']"), "`component.x.sqlite_databases`: "),
         (format!("{COMPONENT}key_value_stores = ['a b']"), "`component.x.key_value_stores`: `a b`"),
         (format!("{COMPONENT}variables = {{ V = '' }}"), "`component.x.variables.V`: "),
         (

@@ -48,7 +48,7 @@ impl AllowList {
     }
 
     /// Whether some address of `host` could be allowed, so that it is worth resolving.
-    pub(super) fn may_resolve(&self, scheme: &str, host: &str, port: u16) -> bool {
+    pub(crate) fn may_resolve(&self, scheme: &str, host: &str, port: u16) -> bool {
         let literal = literal(host);
         self.matching(scheme, port).any(|entry| match (&entry.host, literal) {
             (Host::Block(block), Some(address)) => block.contains(&address),
@@ -58,7 +58,7 @@ impl AllowList {
     }
 
     /// Whether a connection to `address`, to which `host` resolved, is allowed.
-    pub(super) fn allows(&self, scheme: &str, host: &str, port: u16, address: IpAddr) -> bool {
+    pub(crate) fn allows(&self, scheme: &str, host: &str, port: u16, address: IpAddr) -> bool {
         let address = address.to_canonical();
         self.matching(scheme, port).any(|entry| match &entry.host {
             Host::Block(block) => block.contains(&address),

@@ -114,12 +114,6 @@ impl RawComponent {
         }
         check_labels(&format!("{key}.key_value_stores"), &self.key_value_stores)?;
         check_labels(&format!("{key}.sqlite_databases"), &self.sqlite_databases)?;
-        if let Some(label) = self.sqlite_databases.iter().find(|label| *label != "default") {
-            return Err(ManifestError::invalid(
-                format!("{key}.sqlite_databases"),
-                format!("there is no database `{label}`, only `default`"),
-            ));
-        }
         Ok(Component {
             source: folder.join(source),
             variables: self.variables,
