@@ -9,6 +9,7 @@
 )]
 
 mod auth;
+mod databases;
 mod dev;
 mod identity;
 mod imports;

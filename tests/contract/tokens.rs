@@ -127,7 +127,7 @@ async fn a_game_server_has_no_ide() {
     let opened = open(&host, there.vmid, &session.ide_token(there.vmid).await.0).await;
     let opened = opened.expect(200).json()["session"].clone();
 
-    host.make_game(there.vmid);
+    host.make_game(there.vmid).await;
 
     for reply in [
         session.post(&format!("/api/dev/{}/ide-token", there.vmid)).await,

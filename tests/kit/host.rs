@@ -22,6 +22,7 @@ use zlh_host_proxy::component_host::{ComponentHost, HostOptions, Limits, Request
 
 use crate::api::{Api, Session, Started};
 use crate::config;
+use crate::databases::{self, Assigned};
 use crate::http::Reply;
 use crate::ports::PortSlice;
 use crate::stub::Stub;
@@ -37,6 +38,8 @@ pub struct Host {
     keys: SigningKeys,
     ports: PortSlice,
     server: JoinHandle<()>,
+    /// Where its data is, if not in its folder.
+    assigned: Option<Assigned>,
     _artifacts: Stub,
     folder: TempDir,
 }
@@ -49,6 +52,18 @@ impl Host {
 
     /// The same, some variables being others.
     pub async fn start_with(variables: &[(&str, &str)]) -> Self {
+        Self::start_on(databases::assigned().await, variables).await
+    }
+
+    /// The same on these databases; on none of them, its data is in its folder.
+    pub async fn start_on(assigned: Option<Assigned>, variables: &[(&str, &str)]) -> Self {
+        let host = Self::load_on(assigned, variables).await;
+        host.internal(Method::POST, "/internal/migrate", None).await.expect(200);
+        host
+    }
+
+    /// The same without a schema.
+    pub async fn load_on(assigned: Option<Assigned>, variables: &[(&str, &str)]) -> Self {
         let folder = config::scratch("contract");
         let ports = PortSlice::take();
         let artifacts = Stub::start(artifact_store).await;
@@ -89,10 +104,17 @@ impl Host {
         .into_iter()
         .map(|(name, value)| (name.to_owned(), value))
         .collect();
+        if let Some(assigned) = &assigned {
+            all.insert("database_url".to_owned(), assigned.postgres_url.clone());
+            all.insert("database_host".to_owned(), assigned.postgres_host.clone());
+        }
         all.extend(variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
 
         let options = HostOptions {
             manifest: config::manifest(),
+            runtime_config: assigned.as_ref().map(|to| to.runtime_config(folder.path())),
+            embedded_stores: &["agents"],
+            environment: |_| None,
             state_dir: folder.path().join("state"),
             variables: all,
             limits: Limits::default(),
@@ -101,10 +123,7 @@ impl Host {
         let components = load(options).await;
         let (address, server) = serve(components).await;
         let keys = SigningKeys::from_json(&private(&TokenKind::ALL)).expect("keys");
-        let host =
-            Self { api: Api { address }, keys, ports, server, _artifacts: artifacts, folder };
-        host.internal(Method::POST, "/internal/migrate", None).await.expect(200);
-        host
+        Self { api: Api { address }, keys, ports, server, assigned, _artifacts: artifacts, folder }
     }
 
     /// One call as a host-proxy.
@@ -163,12 +182,16 @@ impl Host {
     }
 
     /// Makes a dev container a game server, which nothing offers yet.
-    pub fn make_game(&self, vmid: u64) {
-        let database = self.folder.path().join("state/sqlite_db.db");
-        let connection = rusqlite::Connection::open(database).expect("the components' database");
-        let changed = connection
-            .execute("UPDATE instances SET ctype = 'game' WHERE vmid = ?1", [vmid.to_string()])
-            .expect("an update");
+    pub async fn make_game(&self, vmid: u64) {
+        let sql = format!("UPDATE instances SET ctype = 'game' WHERE vmid = {vmid}");
+        let changed = if let Some(assigned) = &self.assigned {
+            assigned.execute(&sql).await
+        } else {
+            let database = self.folder.path().join("state/sqlite_db.db");
+            let connection =
+                rusqlite::Connection::open(database).expect("the components' database");
+            connection.execute(&sql, []).expect("an update")
+        };
         assert_eq!(changed, 1, "there is no container {vmid}");
     }
 

@@ -16,6 +16,7 @@ pub mod app;
 pub mod browser;
 pub mod components;
 pub mod config;
+pub mod databases;
 pub mod forge;
 pub mod host;
 pub mod http;

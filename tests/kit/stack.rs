@@ -4,6 +4,7 @@ use std::fs::File;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -13,6 +14,7 @@ use tokio::process::Child;
 use zlh_authn::token::{Claims, SigningKeys, TokenKind};
 
 use crate::api::{Api, PASSWORD};
+use crate::databases::{self, Assigned, Databases};
 use crate::http::{Reply, request, send, websocket};
 use crate::ports::{self, PortSlice};
 use crate::processes::{self, Process};
@@ -25,7 +27,7 @@ const STARTING: Duration = Duration::from_secs(180);
 pub const IDE_WEBSOCKET: &str = "/stable-test?reconnectionToken=11111111-1111-4111-8111-111111111111\
     &reconnection=false&skipWebSocketFrames=false";
 /// Marks a folder that a test uses; unlocked when the test is killed.
-const IN_USE: &str = "in-use";
+pub(crate) const IN_USE: &str = "in-use";
 /// Longest wait for a process that was told to end.
 const ENDING: Duration = Duration::from_secs(30);
 
@@ -38,6 +40,8 @@ pub struct StackOptions {
     pub artifacts: Option<PathBuf>,
     /// The manifest in place of the repository's.
     pub manifest: Option<PathBuf>,
+    /// PostgreSQL and Redis of the test's own, which it may stop; else those of the run, if it has any.
+    pub databases: Option<Arc<Databases>>,
     /// Runs the components in a process of their own (`zlh components` and `zlh proxy --api`).
     pub split: bool,
 }
@@ -62,6 +66,8 @@ pub struct Stack {
     /// Two systems of one machine would run containers of the same number as the same user, and each would
     /// kill the other's when it deletes its own. So one at a time has containers.
     containers: Option<File>,
+    /// The databases that it was given, once it was started.
+    assigned: Option<Assigned>,
     running: Vec<Child>,
     /// What `zlh up --json` said when everything answered.
     pub ready: Value,
@@ -109,6 +115,7 @@ impl Stack {
             _in_use: in_use,
             ports: PortSlice::take(),
             containers: None,
+            assigned: None,
             running: Vec::new(),
             ready: Value::Null,
         };
@@ -127,6 +134,12 @@ impl Stack {
     /// # Errors
     /// The status of a process that ended before it was ready.
     pub async fn try_restart(&mut self) -> Result<(), ExitStatus> {
+        if self.assigned.is_none() {
+            self.assigned = match &self.options.databases {
+                Some(own) => Some(own.assign().await),
+                None => databases::assigned().await,
+            };
+        }
         if self.options.split {
             let arguments =
                 ["components", "--json", "--listen", &self.components_address().to_string()];
@@ -211,6 +224,11 @@ impl Stack {
             command
                 .arg("--manifest")
                 .arg(self.options.manifest.clone().unwrap_or_else(config::manifest));
+        }
+        if let Some(assigned) = &self.assigned {
+            command
+                .env("ZLH_DATABASE_URL", &assigned.postgres_url)
+                .env("ZLH_RUNTIME_CONFIG", assigned.runtime_config(self.folder.path()));
         }
         for (name, value) in &self.options.settings {
             command.env(name, value);
@@ -476,7 +494,7 @@ impl Drop for Stack {
 }
 
 /// Ends and removes what killed tests left behind.
-fn remove_leftovers() {
+pub(crate) fn remove_leftovers() {
     for entry in std::fs::read_dir(config::scratch_root()).into_iter().flatten().flatten() {
         let folder = entry.path();
         let Ok(lock) = File::options().write(true).open(folder.join(IN_USE)) else { continue };

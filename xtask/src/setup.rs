@@ -26,8 +26,11 @@ const ARTIFACT_TOOLS: &[Tool] = &[
     Tool { program: "c++", package: "g++" },
 ];
 
-/// The real browser of the browser tests.
+/// The real browser of the browser tests, and the databases of those on PostgreSQL and Redis: the tests start
+/// servers of their own, and Debian's need not run.
 const TEST_TOOLS: &[Tool] = &[
+    Tool { program: "postgres", package: "postgresql" },
+    Tool { program: "redis-server", package: "redis-server" },
     Tool { program: "chromium", package: "chromium" },
     Tool { program: "chromedriver", package: "chromium-driver" },
 ];
@@ -69,11 +72,8 @@ pub(crate) fn test_tools() -> anyhow::Result<()> {
 }
 
 fn debian(tools: &[Tool]) -> anyhow::Result<()> {
-    let missing: Vec<&str> = tools
-        .iter()
-        .filter(|tool| shell::which(tool.program).is_none())
-        .map(|tool| tool.package)
-        .collect();
+    let missing: Vec<&str> =
+        tools.iter().filter(|tool| !is_installed(tool.program)).map(|tool| tool.package).collect();
     if missing.is_empty() {
         return Ok(());
     }
@@ -100,6 +100,13 @@ fn debian(tools: &[Tool]) -> anyhow::Result<()> {
             .with_context(|| format!("install them with `{install}`"))?;
     }
     Ok(())
+}
+
+/// Whether a program is on PATH, or where Debian keeps PostgreSQL's: in a folder for each version.
+fn is_installed(program: &str) -> bool {
+    let versions = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
+    let mut elsewhere = versions.map(|version| version.path().join("bin").join(program));
+    shell::which(program).is_some() || elsewhere.any(|path| path.is_file())
 }
 
 /// Whether this is root.

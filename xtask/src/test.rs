@@ -40,6 +40,15 @@ pub(crate) fn run(workspace: &Workspace, filter: Option<&str>) -> anyhow::Result
         cargo.env("ZLH_TEST_PROGRAMS", workspace.target.join("debug"));
         shell::run(&mut cargo)
     })?;
+    steps.run("tests on PostgreSQL and Redis", || {
+        phase("Running the contract and system tests on PostgreSQL and Redis");
+        let mut cargo = shell::cargo();
+        cargo.args(["test", "--workspace", "--test", "contract", "--test", "system"]);
+        cargo.arg("--no-fail-fast").args(filter).current_dir(&workspace.root);
+        cargo.env("ZLH_TEST_PROGRAMS", workspace.target.join("debug"));
+        cargo.env("ZLH_TEST_DATABASE", "postgres");
+        shell::run(&mut cargo)
+    })?;
     steps.run("examples in the documentation", || {
         phase("Running the examples in the documentation");
         let mut cargo = shell::cargo();
