@@ -4,6 +4,7 @@
 mod batches;
 pub(crate) mod key_value;
 pub(crate) mod outbound_http;
+#[expect(clippy::result_large_err, reason = "the error is Spin's, and rare")]
 pub(crate) mod postgres;
 pub(crate) mod sqlite;
 pub(crate) mod variables;
