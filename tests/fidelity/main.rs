@@ -14,5 +14,5 @@ mod composition;
 mod containment;
 mod grants;
 mod guests;
-
 mod routing;
+mod runtime_config;

@@ -23,7 +23,7 @@ pub struct App {
     /// The host itself.
     pub host: Arc<ComponentHost>,
     server: JoinHandle<()>,
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 /// An application that is not loaded yet.
@@ -36,6 +36,8 @@ pub struct AppOptions {
     pub variables: Vec<(&'static str, String)>,
     /// Files beside the manifest.
     pub files: Vec<(&'static str, &'static str)>,
+    /// `runtime-config.toml`, which lies beside the manifest; none if it is empty.
+    pub runtime_config: String,
     /// What all components may use.
     pub limits: Limits,
 }
@@ -48,7 +50,12 @@ impl App {
 
     /// Why a manifest does not load.
     pub async fn refused(manifest: &str) -> String {
-        let options = AppOptions { manifest: manifest.to_owned(), ..AppOptions::default() };
+        Self::refused_of(AppOptions { manifest: manifest.to_owned(), ..AppOptions::default() })
+            .await
+    }
+
+    /// Why an application does not load.
+    pub async fn refused_of(options: AppOptions) -> String {
         match Self::load(options).await {
             Ok(_) => panic!("it was loaded"),
             Err(error) => error,
@@ -60,7 +67,7 @@ impl App {
         match Self::load(options).await {
             Ok((host, folder)) => {
                 let (address, server) = host::serve(Arc::clone(&host)).await;
-                Self { address, host, server, _folder: folder }
+                Self { address, host, server, folder }
             }
             Err(error) => panic!("the application does not load: {error}"),
         }
@@ -86,14 +93,25 @@ impl App {
         std::fs::write(app.join("spin.toml"), manifest).expect("a manifest");
         let variables: BTreeMap<String, String> =
             options.variables.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+        let runtime_config = app.join("runtime-config.toml");
+        std::fs::write(&runtime_config, &options.runtime_config).expect("a configuration");
         let loaded = host::try_load(HostOptions {
             manifest: app.join("spin.toml"),
+            runtime_config: (!options.runtime_config.is_empty()).then_some(runtime_config),
+            embedded_stores: &[],
+            environment: |name| (name == "PROCESS_ONE").then(|| "of the process".to_owned()),
             state_dir: folder.path().join("state"),
             variables,
             limits: options.limits,
             allow_list: None,
         });
         Ok((loaded.await?, folder))
+    }
+
+    /// Where its manifest is.
+    #[must_use]
+    pub fn folder(&self) -> PathBuf {
+        self.folder.path().join("app")
     }
 
     /// The answer to a GET.

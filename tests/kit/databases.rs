@@ -53,7 +53,8 @@ pub struct Assigned {
     pub postgres_url: String,
     /// Where that is, as an entry of `allowed_outbound_hosts`.
     pub postgres_host: String,
-    redis_url: String,
+    /// URL of its Redis database.
+    pub redis_url: String,
 }
 
 impl Assigned {

@@ -36,24 +36,34 @@ struct Probe;
 
 impl wasip2::exports::http::incoming_handler::Guest for Probe {
     fn handle(request: IncomingRequest, response: ResponseOutparam) {
-        let path = request.path_with_query().unwrap_or_default();
-        let path = path.split_once('?').map_or(path.as_str(), |(path, _)| path);
-        let (route, rest) = path.trim_start_matches('/').split_once('/').unwrap_or((path, ""));
+        let path = mounted_path(&request);
+        let path = path.trim_start_matches('/');
+        let (route, rest) = path.split_once('/').unwrap_or((path, ""));
         let answer = match route {
-            "/hello" => Ok("hello".to_owned()),
-            "/request" => Ok(seen(&request)),
-            "/count" => count(&request),
+            "hello" => Ok("hello".to_owned()),
+            "request" => Ok(seen(&request)),
+            "count" => count(&request),
             "get" => get(rest),
             "config" => config(rest),
             "key-value" => key_value(rest),
             "atomics" => atomics(rest),
-            "/loop" => loop {
+            "loop" => loop {
                 std::hint::black_box(());
             },
             other => Err(format!("no probe {other}")),
         };
         respond(response, answer);
     }
+}
+
+/// The path below the route; the whole path on an exact one.
+fn mounted_path(request: &IncomingRequest) -> String {
+    let below = request.headers().get("spin-path-info").pop().unwrap_or_default();
+    let whole = || {
+        let path = request.path_with_query().unwrap_or_default();
+        path.split_once('?').map_or(path.clone(), |(path, _)| path.to_owned())
+    };
+    String::from_utf8(below).ok().filter(|below| !below.is_empty()).unwrap_or_else(whole)
 }
 
 fn respond(out: ResponseOutparam, answer: Result<String, String>) {
