@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::header::CONTENT_TYPE;
 use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
 use zlh_agent_protocol::internal::Agents;
@@ -10,7 +11,7 @@ use zlh_agent_protocol::internal::Agents;
 use crate::answer::{self, Code};
 use crate::api::InternalApi;
 use crate::body::Body;
-use crate::metrics::Metrics;
+use crate::metrics::{self, Metrics};
 use crate::streams::registry::Registry;
 
 pub mod components;
@@ -49,8 +50,22 @@ impl Admin {
         match path.as_str() {
             "/livez" => answer::text(StatusCode::OK, "ok\n".to_owned()),
             "/readyz" => self.ready().await,
-            "/metrics" => answer::text(StatusCode::OK, self.metrics.render(self.streams.count())),
+            "/metrics" => self.metrics(),
             _ => answer::not_found(),
+        }
+    }
+
+    fn metrics(&self) -> Response<Body> {
+        match self.metrics.render(self.streams.count()) {
+            Ok(text) => {
+                let mut response = answer::text(StatusCode::OK, text);
+                response.headers_mut().insert(CONTENT_TYPE, metrics::CONTENT_TYPE);
+                response
+            }
+            Err(error) => {
+                tracing::error!(%error, "the metrics cannot be written");
+                answer::error(Code::Internal, "the metrics cannot be written")
+            }
         }
     }
 

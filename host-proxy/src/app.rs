@@ -142,7 +142,7 @@ impl App {
             host.prune().await;
             data.note_admin(addresses.admin)?;
         }
-        let metrics = Arc::new(Metrics::default());
+        let metrics = Arc::new(Metrics::of(&api));
         let streams = Registry::new(config.limits.max_ide_streams);
         let authority: Arc<dyn IdeAuthority> = internal.clone();
         let face = PublicFace {

@@ -19,6 +19,7 @@ mod limits;
 mod linker;
 mod loader;
 mod manifest;
+mod metrics;
 mod processor;
 mod routes;
 mod runtime_config;
@@ -63,6 +64,7 @@ pub use self::digest_list::{AllowListError, AllowListOptions};
 pub use self::files::FilesError;
 pub use self::limits::Limits;
 pub use self::manifest::ManifestError;
+pub use self::metrics::ComponentMetrics;
 pub use self::swap::{Checked, ComponentDetail, ComponentInfo, Rollback, SwapError, Swapped};
 
 /// The client that a request of another component's has.
@@ -333,7 +335,7 @@ impl ComponentHost {
         routes::remove_host_headers(request.headers_mut());
         matched.add_headers(request.headers_mut(), &url, client);
         *request.uri_mut() = url;
-        loaded.dispatcher.run(request, tracked).await.unwrap_or_else(Refusal::response)
+        loaded.dispatcher.answer(request, tracked).await
     }
 
     /// Paths that Spin answers itself, before any route.
@@ -348,6 +350,12 @@ impl ComponentHost {
             }
             _ => Some(status(StatusCode::NOT_FOUND)),
         }
+    }
+
+    /// What its components do and use.
+    #[must_use]
+    pub fn metrics(&self) -> &ComponentMetrics {
+        &self.loader.metrics
     }
 
     /// Components that have a route.

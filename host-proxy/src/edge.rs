@@ -93,7 +93,7 @@ impl Edge {
         response.headers_mut().insert(REQUEST_ID, request_id.clone());
 
         let status = response.status();
-        self.metrics.answered(status);
+        self.metrics.answered(status, started.elapsed());
         // The query is left out: it may hold a token.
         tracing::info!(
             request.id = request_id.to_str().unwrap_or_default(),

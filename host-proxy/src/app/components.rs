@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Instant;
 
 use http::uri::Scheme;
 use tokio::net::TcpListener;
@@ -49,11 +50,11 @@ impl ComponentsApp {
             config.artifact_url.clone().unwrap_or_else(|| url(config.artifact_listen));
         let host = load(&config, &data, &secrets, &artifact_url, None).await?;
         host.prune().await;
-        let metrics = Arc::<Metrics>::default();
+        let api = ComponentApi::Embedded(Arc::clone(&host));
+        let metrics = Arc::new(Metrics::of(&api));
         let admin = match private {
             Some((listener, address)) => {
                 data.note_admin(address)?;
-                let api = ComponentApi::Embedded(Arc::clone(&host));
                 let internal =
                     InternalApi::new(api.clone(), secrets.internal_keys()?, &data.host_id()?);
                 let admin = Admin {
@@ -86,8 +87,9 @@ impl ComponentsApp {
                 let request = request.map(body::received);
                 async move {
                     let origin = RequestOrigin { client, scheme: Scheme::HTTP };
+                    let started = Instant::now();
                     let response = host.handle(request, origin).await;
-                    metrics.answered(response.status());
+                    metrics.answered(response.status(), started.elapsed());
                     response
                 }
             });

@@ -21,6 +21,7 @@ use wasmtime_wasi_http::handler::{ExpirationError, InstantiationError, ProxyHand
 use self::worker::Fate;
 pub(crate) use self::worker::Instances;
 use super::limits::Limits;
+use super::metrics::Counters;
 use crate::body::{Body, full};
 
 /// One component, ready to serve.
@@ -28,6 +29,7 @@ pub(crate) struct Dispatcher {
     component: Arc<str>,
     handler: ProxyHandler<Instances>,
     limits: Arc<Limits>,
+    counters: Counters,
     running: Arc<Semaphore>,
     queue: Semaphore,
 }
@@ -59,21 +61,28 @@ pub(crate) enum Refusal {
 }
 
 impl Refusal {
+    /// As the answer says it.
+    pub(crate) fn code(self) -> &'static str {
+        match self {
+            Self::TooLarge => "too_large",
+            Self::Headers => "headers_too_large",
+            Self::Internal => "internal",
+            Self::Busy => "unavailable",
+            Self::Timeout => "timeout",
+        }
+    }
+
     pub(crate) fn response(self) -> Response<Body> {
-        let (status, code, error) = match self {
-            Self::TooLarge => {
-                (StatusCode::PAYLOAD_TOO_LARGE, "too_large", "the request body is too large")
-            }
+        let code = self.code();
+        let (status, error) = match self {
+            Self::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "the request body is too large"),
             Self::Headers => (
                 StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-                "headers_too_large",
                 "the request has too many or too large headers",
             ),
-            Self::Internal => {
-                (StatusCode::INTERNAL_SERVER_ERROR, "internal", "something went wrong")
-            }
-            Self::Busy => (StatusCode::SERVICE_UNAVAILABLE, "unavailable", "too busy, try again"),
-            Self::Timeout => (StatusCode::GATEWAY_TIMEOUT, "timeout", "this took too long"),
+            Self::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "something went wrong"),
+            Self::Busy => (StatusCode::SERVICE_UNAVAILABLE, "too busy, try again"),
+            Self::Timeout => (StatusCode::GATEWAY_TIMEOUT, "this took too long"),
         };
         let mut response = Response::new(full(format!(r#"{{"error":"{error}","code":"{code}"}}"#)));
         *response.status_mut() = status;
@@ -90,6 +99,7 @@ impl Dispatcher {
     pub(crate) fn new(component: Arc<str>, instances: Instances, limits: Arc<Limits>) -> Self {
         Self {
             component,
+            counters: instances.counters.clone(),
             handler: ProxyHandler::new(instances),
             running: Arc::new(Semaphore::new(limits.max_concurrent_requests)),
             queue: Semaphore::new(limits.max_queued_requests),
@@ -102,13 +112,29 @@ impl Dispatcher {
         &self.component
     }
 
-    /// Runs one request. When the future is dropped the guest still runs on, until its response is ready.
-    pub(crate) async fn run(
+    /// Answers one request. When the future is dropped the guest still runs on, until its response is
+    /// ready.
+    pub(crate) async fn answer(
         &self,
         request: Request<Body>,
         tracked: TaskTrackerToken,
+    ) -> Response<Body> {
+        let started = Instant::now();
+        let deadline = started + self.limits.request_timeout;
+        let response = self.run(request, deadline, tracked).await.unwrap_or_else(|refusal| {
+            self.counters.refused(refusal.code());
+            refusal.response()
+        });
+        self.counters.answered(response.status(), started.elapsed());
+        response
+    }
+
+    async fn run(
+        &self,
+        request: Request<Body>,
+        deadline: Instant,
+        tracked: TaskTrackerToken,
     ) -> Result<Response<Body>, Refusal> {
-        let deadline = Instant::now() + self.limits.request_timeout;
         if announced_length(&request).is_some_and(|n| n > self.limits.max_request_body_bytes) {
             return Err(Refusal::TooLarge);
         }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use prometheus_client::metrics::gauge::Gauge;
 use wasmtime::{ResourceLimiter, Result};
 
 /// Limits of components. A stanza may have its own for most of them (`tool.zlh`, decision 0010).
@@ -115,12 +116,25 @@ const MAX_COUNT: usize = 1 << 32;
 /// Bounds the memory of one instance. Its dependencies have memories of their own, hence the sum.
 pub(crate) struct MemoryLimit {
     remaining: usize,
+    used: usize,
+    /// What all instances of a component use.
+    gauge: Gauge,
 }
 
 impl MemoryLimit {
-    pub(crate) fn new(bytes: usize) -> Self {
-        Self { remaining: bytes }
+    pub(crate) fn new(bytes: usize, gauge: Gauge) -> Self {
+        Self { remaining: bytes, used: 0, gauge }
     }
+}
+
+impl Drop for MemoryLimit {
+    fn drop(&mut self) {
+        self.gauge.dec_by(gauge_value(self.used));
+    }
+}
+
+fn gauge_value(bytes: usize) -> i64 {
+    i64::try_from(bytes).unwrap_or(i64::MAX)
 }
 
 /// Entries that all tables of an instance may have; a compiler emits one table of functions.
@@ -133,9 +147,12 @@ impl ResourceLimiter for MemoryLimit {
         desired: usize,
         _maximum: Option<usize>,
     ) -> Result<bool> {
-        match self.remaining.checked_sub(desired.saturating_sub(current)) {
+        let more = desired.saturating_sub(current);
+        match self.remaining.checked_sub(more) {
             Some(remaining) => {
                 self.remaining = remaining;
+                self.used += more;
+                self.gauge.inc_by(gauge_value(more));
                 Ok(true)
             }
             None => Ok(false),
@@ -174,11 +191,15 @@ mod tests {
 
     #[test]
     fn memories_of_one_instance_share_its_limit() {
-        let mut limit = MemoryLimit::new(100);
+        let gauge = Gauge::default();
+        let mut limit = MemoryLimit::new(100, gauge.clone());
 
         assert!(limit.memory_growing(0, 60, None).unwrap());
         assert!(!limit.memory_growing(0, 60, None).unwrap());
         assert!(limit.memory_growing(60, 100, None).unwrap());
         assert!(!limit.memory_growing(0, 1, None).unwrap());
+        assert_eq!(gauge.get(), 100);
+        drop(limit);
+        assert_eq!(gauge.get(), 0);
     }
 }

@@ -24,6 +24,7 @@ use super::engine::{self, Ticker};
 use super::limits::Limits;
 use super::linker::{self, Grants, Guest};
 use super::manifest::{App, ManifestError, Target};
+use super::metrics::ComponentMetrics;
 use super::processor::{Processors, Share};
 use super::slots::{Room, Slots};
 use super::sources::Sources;
@@ -43,6 +44,7 @@ pub(super) struct Loader {
     limits: Limits,
     engine: Engine,
     linker: Linker<Guest>,
+    pub(super) metrics: ComponentMetrics,
     pub(super) cache: Cache,
     pub(super) files: Arc<Files>,
     ticker: Arc<Ticker>,
@@ -121,6 +123,7 @@ impl Loader {
             chain: Chain::default(),
             linker: linker::create(&engine).map_err(engine_error)?,
             engine,
+            metrics: ComponentMetrics::default(),
             cache,
             files: Arc::new(files),
             ticker: Arc::new(ticker),
@@ -195,6 +198,7 @@ impl Loader {
             component: id.into(),
             engine: self.engine.clone(),
             pre: self.instantiate_pre(&component).map_err(failed)?,
+            counters: self.metrics.of(id),
             grants,
             limits: Arc::new(limits),
             slots,

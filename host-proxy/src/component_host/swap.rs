@@ -374,6 +374,18 @@ impl ComponentHost {
         candidate: Candidate,
         next: Choices,
     ) -> Result<Swapped, SwapError> {
+        let swapped = self.try_replace(turn, component, candidate, next).await;
+        self.loader.metrics.swapped(component, swapped.is_ok());
+        swapped
+    }
+
+    async fn try_replace(
+        self: &Arc<Self>,
+        turn: OwnedMutexGuard<()>,
+        component: &str,
+        candidate: Candidate,
+        next: Choices,
+    ) -> Result<Swapped, SwapError> {
         let linked = self.prepare(component, candidate.clone()).await?;
         let swapped = Swapped {
             component: component.to_owned(),

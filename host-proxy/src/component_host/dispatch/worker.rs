@@ -22,6 +22,7 @@ use super::Exchange;
 use crate::component_host::engine::{Alive, Ticker};
 use crate::component_host::limits::{Limits, MemoryLimit};
 use crate::component_host::linker::{Grants, Guest};
+use crate::component_host::metrics::{Counters, InstanceCount};
 use crate::component_host::processor::{Processor, Share};
 use crate::component_host::slots::Slots;
 
@@ -34,6 +35,7 @@ pub(crate) struct Instances {
     pub(crate) engine: Engine,
     pub(crate) pre: ProxyPre<Guest>,
     pub(crate) grants: Grants,
+    pub(crate) counters: Counters,
     pub(crate) limits: Arc<Limits>,
     pub(crate) slots: Slots,
     pub(crate) processors: Share,
@@ -89,7 +91,7 @@ impl HandlerState for Instances {
         // Held from here on: instantiation runs guest code too.
         let alive = self.ticker.hold();
 
-        let memory = MemoryLimit::new(self.limits.memory_bytes);
+        let memory = MemoryLimit::new(self.limits.memory_bytes, self.counters.memory());
         let guest = Guest::new(self.grants.clone(), memory, &self.limits)?;
         let mut store = Store::new(&self.engine, guest);
         store.limiter(|guest| &mut guest.memory);
@@ -112,6 +114,7 @@ impl HandlerState for Instances {
                 single_use: matches!(self.pre, ProxyPre::P2(_)),
                 _alive: alive,
                 _slot: slot,
+                _counted: self.counters.instance(),
                 _tracked: [self.workers.token(), self.drained.token()],
             },
         })
@@ -127,6 +130,7 @@ pub(crate) struct Worker {
     single_use: bool,
     _alive: Alive,
     _slot: OwnedSemaphorePermit,
+    _counted: InstanceCount,
     _tracked: [TaskTrackerToken; 2],
 }
 
