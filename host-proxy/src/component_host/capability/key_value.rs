@@ -5,7 +5,6 @@ mod redis;
 mod sqlite;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ops::Deref;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -48,15 +47,7 @@ pub(crate) struct Access {
 /// An open store.
 #[derive(Clone)]
 #[expect(unreachable_pub, reason = "the generated bindings re-export it as `pub`")]
-pub struct Store(Arc<dyn Backend>);
-
-impl Deref for Store {
-    type Target = dyn Backend;
-
-    fn deref(&self) -> &Self::Target {
-        &*self.0
-    }
-}
+pub struct Store(pub(super) Arc<dyn Backend>);
 
 impl View<'_> {
     /// Opens a store that the stanza grants.
@@ -96,8 +87,8 @@ impl HostStore for View<'_> {
     }
 }
 
-fn store<T>(accessor: &Accessor<T, KeyValue>, store: &Resource<Store>) -> Result<Store> {
-    accessor.with(|mut access| Ok(access.get().table.get(store)?.clone()))
+fn store<T>(accessor: &Accessor<T, KeyValue>, store: &Resource<Store>) -> Result<Arc<dyn Backend>> {
+    accessor.with(|mut access| Ok(Arc::clone(&access.get().table.get(store)?.0)))
 }
 
 impl<T: Send> HostStoreWithStore<T> for KeyValue {

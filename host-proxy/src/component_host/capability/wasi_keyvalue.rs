@@ -1,5 +1,7 @@
 //! `wasi:keyvalue` over the stores of `spin:key-value`, for components that import it.
 
+use std::sync::Arc;
+
 use wasmtime::Result;
 use wasmtime::component::{Linker, Resource};
 
@@ -7,12 +9,12 @@ use super::bindings::spin::key_value::key_value::Error as SpinError;
 use super::bindings::wasi::keyvalue::atomics::{self, CasError};
 use super::bindings::wasi::keyvalue::batch;
 use super::bindings::wasi::keyvalue::store::{self, Error, KeyResponse};
-use super::key_value::{Backend as _, KeyValue, Store, View};
+use super::key_value::{Backend, KeyValue, Store, View};
 
 /// A value as it was seen, which may be replaced if it is still the same.
 #[expect(unreachable_pub, reason = "the generated bindings re-export it as `pub`")]
 pub struct Cas {
-    store: Store,
+    store: Arc<dyn Backend>,
     key: String,
     seen: Option<Vec<u8>>,
 }
@@ -38,11 +40,15 @@ impl From<SpinError> for Error {
 }
 
 impl View<'_> {
-    fn bucket(&self, bucket: &Resource<Store>) -> Result<Store> {
-        Ok(self.table.get(bucket)?.clone())
+    fn bucket(&self, bucket: &Resource<Store>) -> Result<Arc<dyn Backend>> {
+        Ok(Arc::clone(&self.table.get(bucket)?.0))
     }
 
-    async fn cas(&mut self, store: Store, key: String) -> Result<Result<Resource<Cas>, Error>> {
+    async fn cas(
+        &mut self,
+        store: Arc<dyn Backend>,
+        key: String,
+    ) -> Result<Result<Resource<Cas>, Error>> {
         match store.get(key.clone()).await {
             Ok(seen) => Ok(Ok(self.table.push(Cas { store, key, seen })?)),
             Err(error) => Ok(Err(error.into())),
