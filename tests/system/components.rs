@@ -137,7 +137,13 @@ async fn a_file_can_be_looked_at_without_being_used() {
     let fits: Value = serde_json::from_str(&fits).unwrap();
     assert_eq!(
         fits["needs"],
-        json!(["environment", "key_value_stores", "sqlite_databases", "variables"])
+        json!([
+            "allowed_outbound_hosts",
+            "environment",
+            "key_value_stores",
+            "sqlite_databases",
+            "variables"
+        ])
     );
     assert!(unfit.contains("does not export"), "{unfit}");
     assert!(shown.contains("zlh:identity/issuer@1.0.0"), "{shown}");
