@@ -6,6 +6,7 @@ use std::time::Duration;
 use http::header::CONTENT_TYPE;
 use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
+use tokio_util::sync::CancellationToken;
 use zlh_agent_protocol::internal::Agents;
 
 use crate::answer::{self, Code};
@@ -30,6 +31,8 @@ pub struct Admin {
     pub metrics: Arc<Metrics>,
     /// Counted.
     pub streams: Arc<Registry>,
+    /// Cancelled when this process is about to end.
+    pub leaving: CancellationToken,
     /// Components that run in this process.
     pub components: Option<ComponentAdmin>,
 }
@@ -69,8 +72,11 @@ impl Admin {
         }
     }
 
-    /// Ready means that components and their database answer.
+    /// Ready means that components and their database answer, and that this process stays.
     async fn ready(&self) -> Response<Body> {
+        if self.leaving.is_cancelled() {
+            return answer::text(StatusCode::SERVICE_UNAVAILABLE, "ending\n".to_owned());
+        }
         let asked = self.api.get::<Agents>("/internal/agents");
         match tokio::time::timeout(READY_TIMEOUT, asked).await {
             Ok(Ok(_)) => answer::text(StatusCode::OK, "ok\n".to_owned()),

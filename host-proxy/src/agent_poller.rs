@@ -1,4 +1,5 @@
-//! Looks at every agent every few seconds and reports what it saw, one batch per tick.
+//! Looks at this host-proxy's part of the agents every few seconds and reports what it saw, one batch per
+//! tick.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,7 +7,7 @@ use std::time::Duration;
 use futures::StreamExt as _;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
-use zlh_agent_protocol::internal::{AgentRoute, Agents, Heartbeats, Observation};
+use zlh_agent_protocol::internal::{AgentRoute, Agents, ClaimAgents, Heartbeats, Observation};
 
 use crate::agent_client::{AgentAddress, AgentApi};
 use crate::api::{CallError, InternalApi};
@@ -31,7 +32,7 @@ pub struct AgentPoller {
 }
 
 impl AgentPoller {
-    /// Runs until `stop`. A tick begins after the one before ended.
+    /// Runs until `stop`, and then leaves the agents to others. A tick begins after the one before ended.
     pub async fn run(self, stop: CancellationToken) {
         loop {
             let tick = async {
@@ -44,14 +45,22 @@ impl AgentPoller {
                 clock::pause(jittered(self.interval)).await;
             };
             tokio::select! {
-                () = stop.cancelled() => return,
+                () = stop.cancelled() => break,
                 () = tick => {}
             }
         }
+        if let Err(error) = self.claim(0).await {
+            tracing::debug!(error = &error as &dyn std::error::Error, "agents are left for later");
+        }
+    }
+
+    /// The agents to poll for so long.
+    async fn claim(&self, lease_seconds: u32) -> Result<Agents, CallError> {
+        self.api.post("/internal/agents/claim", &ClaimAgents { lease_seconds }).await
     }
 
     async fn tick(&self) -> Result<(), CallError> {
-        let Agents { agents } = self.api.get("/internal/agents").await?;
+        let Agents { agents } = self.claim(lease_seconds(self.interval)).await?;
         let observations: Vec<Observation> = futures::stream::iter(agents)
             .map(|route| observe(Arc::clone(&self.agents), route))
             .buffer_unordered(CONCURRENCY)
@@ -104,6 +113,12 @@ async fn observe(agents: Arc<dyn AgentApi>, route: AgentRoute) -> Observation {
         Err(fault) => observation.error = Some(fault.to_string()),
     }
     observation
+}
+
+/// Two ticks may be late before another host-proxy takes the agents over, in whole seconds.
+fn lease_seconds(interval: Duration) -> u32 {
+    let seconds = (interval * 3).as_secs().clamp(2, 600);
+    u32::try_from(seconds).unwrap_or(600)
 }
 
 /// A tenth more or less, so that several host-proxies do not ask in step.

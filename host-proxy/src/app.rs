@@ -22,12 +22,14 @@ use crate::config::Config;
 use crate::data_dir::{DataDir, DataDirError, Half};
 use crate::edge::listener::{self, Bounds};
 use crate::edge::{Door, Edge};
+use crate::hand_over::Named;
 use crate::ide_proxy::{IdeAuthority, IdeProxy, PublicFace};
 use crate::metrics::Metrics;
 use crate::reconciler::local::{LocalDriver, LocalError, LocalSettings, NOT_ISOLATED};
 use crate::reconciler::supervisor::Supervisor;
 use crate::reconciler::{Board, Reconciler, Worker, WorkerSettings};
 use crate::secrets::{Secrets, SecretsError};
+use crate::shutdown::Shutdown;
 use crate::streams::registry::Registry;
 use crate::streams::revalidation;
 use crate::variables::component_variables;
@@ -62,6 +64,9 @@ pub enum StartError {
         #[source]
         source: io::Error,
     },
+    /// Listeners of the process before this one.
+    #[error("the listeners that were handed over cannot be used (`LISTEN_FDS`)")]
+    Inherited(#[source] io::Error),
     /// The embedded host.
     #[error("the components cannot be loaded (`--manifest`)")]
     Components(#[from] HostError),
@@ -177,6 +182,7 @@ impl App {
                 api: internal.clone(),
                 metrics: Arc::clone(&metrics),
                 streams: Arc::clone(&streams),
+                leaving: CancellationToken::new(),
             },
             artifacts: Artifacts::new(&config.artifacts),
             poller: AgentPoller {
@@ -227,10 +233,12 @@ impl App {
         Ok(bootstrap::shown(&self.data)?)
     }
 
-    /// Serves until `stop`: then requests may end within the drain time, streams are closed, and containers
-    /// stay as they are.
-    pub async fn serve(self, stop: CancellationToken) {
-        let Self { listeners, edge, admin, artifacts, bounds, .. } = self;
+    /// Serves until the stop: then requests may end within the drain time, streams are closed, and containers
+    /// stay as they are. Returns the listeners if another process goes on with them.
+    pub async fn serve(self, shutdown: Shutdown) -> Option<Named> {
+        let Self { listeners, edge, mut admin, artifacts, bounds, .. } = self;
+        admin.leaving = shutdown.leaving.clone();
+        let stop = shutdown.stop.clone();
         let tasks = TaskTracker::new();
         let public = Arc::clone(&edge);
         tasks.spawn(listener::serve(
@@ -268,12 +276,15 @@ impl App {
         tasks.spawn(self.supervisor.run(stop.clone()));
 
         stop.cancelled().await;
+        // Else whoever connects now would wait for nobody.
+        let kept = shutdown.is_replaced().then_some(listeners.kept);
         tasks.close();
         tasks.wait().await;
         self.streams.close_all().await;
         if tokio::time::timeout(COMPONENTS_DRAIN, self.api.shutdown()).await.is_err() {
             tracing::warn!("components that did not end in time were cut off");
         }
+        kept
     }
 }
 

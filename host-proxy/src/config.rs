@@ -159,6 +159,9 @@ pub struct EdgeLimits {
     pub max_ide_streams: usize,
     /// `ZLH_DRAIN_SECONDS`: how long requests may take to end after a stop; default 10.
     pub drain: Duration,
+    /// `ZLH_DRAIN_DELAY_SECONDS`: how long `/readyz` says no before a stop, for load balancers to notice;
+    /// default 0, for there may be none.
+    pub drain_delay: Duration,
 }
 
 /// Text that must not be logged.
@@ -343,6 +346,7 @@ fn edge_limits<F: Fn(&str) -> Option<String>>(
         max_body_bytes: source.number("ZLH_MAX_BODY_BYTES", 8 << 20, 1..=1 << 30)?,
         max_ide_streams: source.number("ZLH_MAX_IDE_STREAMS", 128, 1..=100_000)?,
         drain: source.seconds("ZLH_DRAIN_SECONDS", 10, 0..=3600)?,
+        drain_delay: source.seconds("ZLH_DRAIN_DELAY_SECONDS", 0, 0..=3600)?,
     })
 }
 

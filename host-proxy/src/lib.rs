@@ -15,6 +15,7 @@ pub mod component_host;
 pub mod config;
 pub mod data_dir;
 pub mod edge;
+pub mod hand_over;
 pub mod ide_proxy;
 pub mod metrics;
 pub mod reconciler;

@@ -13,7 +13,8 @@ use zlh_authn::token::random_base64;
 use zlh_host_proxy::app::{self, App, Backend, ComponentsApp};
 use zlh_host_proxy::bootstrap::{self, Credentials};
 use zlh_host_proxy::config::{Config, Flags, LogSettings, process_environment};
-use zlh_host_proxy::shutdown;
+use zlh_host_proxy::hand_over::Program;
+use zlh_host_proxy::shutdown::Shutdown;
 
 /// Hosting control plane: game servers and dev containers on your own hardware.
 #[derive(Parser)]
@@ -203,11 +204,12 @@ struct Ready<'a> {
 }
 
 async fn up(config: Config, backend: Backend, json: bool) -> anyhow::Result<()> {
-    let stop = shutdown::on_signal()?;
+    let program = Program::of_this_process()?;
+    let shutdown = Shutdown::on_signal(config.limits.drain_delay, program.clone())?;
     raise_file_limit();
     let app = tokio::select! {
         app = App::bind(config, backend) => app?,
-        () = stop.cancelled() => return Ok(()),
+        () = shutdown.stop.cancelled() => return Ok(()),
     };
     let addresses = app.addresses();
     let (url, ide_url) = (app::url(addresses.public), addresses.tunnel.map(app::url));
@@ -226,13 +228,16 @@ async fn up(config: Config, backend: Backend, json: bool) -> anyhow::Result<()> 
         }
     }
     app.credentials_shown()?;
-    app.serve(stop).await;
+    if let Some(listeners) = app.serve(shutdown).await {
+        return Err(program.become_it(listeners)).context("the program on disk does not start");
+    }
     tracing::info!("ended; containers keep running, `zlh down` would stop them");
     Ok(())
 }
 
 async fn components(config: Config, json: bool) -> anyhow::Result<()> {
-    let stop = shutdown::on_signal()?;
+    let program = Program::of_this_process()?;
+    let shutdown = Shutdown::on_signal(config.limits.drain_delay, program.clone())?;
     raise_file_limit();
     let app = ComponentsApp::bind(config).await?;
     let url = app::url(app.address());
@@ -240,7 +245,9 @@ async fn components(config: Config, json: bool) -> anyhow::Result<()> {
         true => format!(r#"{{"ready":true,"url":"{url}"}}"#),
         false => format!("components are at {url}"),
     })?;
-    app.serve(stop).await;
+    if let Some(listeners) = app.serve(shutdown).await {
+        return Err(program.become_it(listeners)).context("the program on disk does not start");
+    }
     Ok(())
 }
 

@@ -121,6 +121,13 @@ impl Default for Metrics {
             metrics.agent_restarts.clone(),
         );
         registry.register("streams", "Streams that are open", metrics.streams.clone());
+        let started: Gauge = Gauge::default();
+        started.set(crate::clock::unix_ms());
+        registry.register(
+            "start_time_milliseconds",
+            "When this process began, in Unix milliseconds",
+            started,
+        );
         metrics
     }
 }

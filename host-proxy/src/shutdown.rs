@@ -1,33 +1,85 @@
-//! Signals that ask for an end.
+//! Signals that ask for an end, or for another program in the place of this one.
 
 use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-/// Cancelled by SIGTERM or SIGINT. A second one ends the process at once.
-///
-/// # Errors
-///
-/// Signals cannot be waited for.
-pub fn on_signal() -> io::Result<CancellationToken> {
-    let stop = CancellationToken::new();
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let stopped = stop.clone();
-    tokio::spawn(async move {
-        for times in 0_u8.. {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
+use crate::hand_over::Program;
+
+/// An end that signals bring about, in two stages.
+#[derive(Debug, Clone, Default)]
+pub struct Shutdown {
+    /// Cancelled at once: whoever spreads load shall look elsewhere.
+    pub leaving: CancellationToken,
+    /// Cancelled when nothing new shall begin.
+    pub stop: CancellationToken,
+    replaced: Arc<AtomicBool>,
+}
+
+impl Shutdown {
+    /// Begins with SIGTERM or SIGINT, and stops so much later; a second one ends the process at once. With
+    /// SIGHUP it stops so that `program` goes on, if that runs at all.
+    ///
+    /// # Errors
+    ///
+    /// Signals cannot be waited for.
+    pub fn on_signal(delay: Duration, program: Program) -> io::Result<Self> {
+        let shutdown = Self::default();
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut hang_up = signal(SignalKind::hangup())?;
+        let (begun, replaced) = (shutdown.clone(), shutdown.clone());
+        tokio::spawn(async move {
+            for times in 0_u8.. {
+                tokio::select! {
+                    _ = terminate.recv() => {}
+                    _ = interrupt.recv() => {}
+                }
+                if times > 0 {
+                    tracing::warn!("asked to end twice: ending at once");
+                    std::process::exit(130);
+                }
+                tracing::info!("ending; containers and what runs in them are left as they are");
+                begun.clone().begin(delay);
             }
-            if times > 0 {
-                tracing::warn!("asked to end twice: ending at once");
-                std::process::exit(130);
+        });
+        tokio::spawn(async move {
+            while hang_up.recv().await.is_some() {
+                match program.check().await {
+                    Ok(version) => {
+                        tracing::info!(version, "another zlh takes over");
+                        replaced.replaced.store(true, Ordering::Release);
+                        replaced.clone().begin(Duration::ZERO);
+                    }
+                    Err(error) => tracing::error!(
+                        error = &error as &dyn std::error::Error,
+                        "the program on disk cannot take over; this one goes on"
+                    ),
+                }
             }
-            tracing::info!("ending; containers and what runs in them are left as they are");
-            stopped.cancel();
+        });
+        Ok(shutdown)
+    }
+
+    /// Whether another program goes on with the listeners.
+    #[must_use]
+    pub fn is_replaced(&self) -> bool {
+        self.replaced.load(Ordering::Acquire)
+    }
+
+    fn begin(self, delay: Duration) {
+        self.leaving.cancel();
+        if delay.is_zero() {
+            self.stop.cancel();
+            return;
         }
-    });
-    Ok(stop)
+        tokio::spawn(async move {
+            crate::clock::pause(delay).await;
+            self.stop.cancel();
+        });
+    }
 }

@@ -114,6 +114,7 @@ impl Stage {
             max_body_bytes: 1024,
             max_ide_streams: 2,
             drain: std::time::Duration::ZERO,
+            drain_delay: std::time::Duration::ZERO,
         };
         let edge = Arc::new(Edge::new(
             ComponentApi::Remote(RemoteApi::new(&base).unwrap()),

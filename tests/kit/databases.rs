@@ -76,6 +76,22 @@ impl Assigned {
     }
 }
 
+impl Assigned {
+    /// Acts on components in the audit log, oldest first: action, target, detail.
+    pub(crate) async fn component_acts(&self) -> Vec<(String, String, String)> {
+        let client = connect(&self.postgres_url).await.expect("PostgreSQL answers");
+        let rows = client
+            .query(
+                "SELECT action, target, detail FROM audit_log WHERE action LIKE 'component.%' \
+                 ORDER BY at, ctid",
+                &[],
+            )
+            .await
+            .expect("the audit log");
+        rows.iter().map(|row| (row.get(0), row.get(1), row.get(2))).collect()
+    }
+}
+
 async fn connect(url: &str) -> Option<tokio_postgres::Client> {
     let (client, connection) = tokio_postgres::connect(url, NoTls).await.ok()?;
     tokio::spawn(connection);

@@ -123,6 +123,21 @@ impl Stack {
         stack
     }
 
+    /// Another `zlh` on the same databases, with the same keys and a data folder of its own; not started yet.
+    /// This one must have been started on databases that can be shared.
+    #[must_use]
+    pub fn beside(&self) -> Self {
+        let mut other = Self::prepare(self.options.clone());
+        other.assigned = Some(self.assigned.clone().expect("databases that can be shared"));
+        let secrets = other.data().join("secrets");
+        std::fs::create_dir_all(&secrets).expect("a folder of secrets");
+        for secret in std::fs::read_dir(self.data().join("secrets")).expect("the secrets") {
+            let secret = secret.expect("a secret");
+            std::fs::copy(secret.path(), secrets.join(secret.file_name())).expect("a copy");
+        }
+        other
+    }
+
     /// Starts `zlh` on the same folder and ports as before; it must have ended.
     pub async fn restart(&mut self) {
         let Err(status) = self.try_restart().await else { return };
@@ -295,6 +310,9 @@ impl Stack {
 
     /// Acts on components in the audit log, oldest first: action, target, detail.
     pub async fn audit_log(&self) -> Vec<(String, String, String)> {
+        if let Some(assigned) = &self.assigned {
+            return assigned.component_acts().await;
+        }
         let path = self.data().join("state/sqlite_db.db");
         let read = move || -> rusqlite::Result<Vec<_>> {
             let database = rusqlite::Connection::open(path)?;
@@ -414,18 +432,35 @@ impl Stack {
         }
     }
 
-    /// Ends `zlh` as an operator would, and answers how each process ended.
-    pub async fn terminate(&mut self) -> Vec<ExitStatus> {
-        let mut ends = Vec::new();
-        for mut child in self.running.drain(..).rev() {
+    /// Sends a signal to `zlh`.
+    pub fn signal(&self, signal: rustix::process::Signal) {
+        for child in self.running.iter().rev() {
             if let Some(pid) = child
                 .id()
                 .and_then(|pid| i32::try_from(pid).ok())
                 .and_then(rustix::process::Pid::from_raw)
             {
-                rustix::process::kill_process(pid, rustix::process::Signal::TERM)
-                    .expect("zlh is told to end");
+                rustix::process::kill_process(pid, signal).expect("zlh is there to be told");
             }
+        }
+    }
+
+    /// One number of `/metrics`, by its name and labels as they are written there; 0 if it is not there yet.
+    ///
+    /// # Errors
+    /// When nothing answers.
+    pub async fn metric(&self, name: &str) -> std::io::Result<i64> {
+        let request = request(::http::Method::GET, "/metrics", &[], None);
+        let text = send(self.admin_listener(), request).await?.expect(200).text();
+        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        Ok(line.map_or(0, |number| number.parse().expect("a number")))
+    }
+
+    /// Ends `zlh` as an operator would, and answers how each process ended.
+    pub async fn terminate(&mut self) -> Vec<ExitStatus> {
+        self.signal(rustix::process::Signal::TERM);
+        let mut ends = Vec::new();
+        for mut child in self.running.drain(..).rev() {
             ends.push(
                 tokio::time::timeout(ENDING, child.wait())
                     .await

@@ -14,6 +14,7 @@ mod crashes;
 mod deletion;
 mod edge;
 mod failures;
+mod hosts;
 mod ide_access;
 mod journey;
 mod logins;

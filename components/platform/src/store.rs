@@ -7,6 +7,7 @@ use zlh_ids::{InstanceId, Vmid};
 use zlh_storage::{Db, Row, StoreError};
 
 pub(crate) mod operations;
+pub(crate) mod shards;
 
 /// The agents of active instances, in order of vmid.
 pub(crate) async fn agents(db: &Db) -> Result<Vec<AgentRoute>, StoreError> {

@@ -40,7 +40,17 @@ fn yes() -> bool {
     true
 }
 
-/// Answer of `GET /internal/agents`: every container that has an agent to ask.
+/// `POST /internal/agents/claim`: which agents shall the calling host-proxy poll?
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct ClaimAgents {
+    /// How long its part of the agents stays its own if it does not ask again, in seconds; 0 gives the part
+    /// back.
+    pub lease_seconds: u32,
+}
+
+/// Answer of `GET /internal/agents`: every container that has an agent to ask; and of
+/// `POST /internal/agents/claim`: those that the host-proxy shall poll.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Agents {

@@ -9,6 +9,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (3, "ide_sessions", include_str!("../migrations/0003_ide_sessions.sql")),
     (4, "audit_log", include_str!("../migrations/0004_audit_log.sql")),
     (5, "upkeep", include_str!("../migrations/0005_upkeep.sql")),
+    (6, "many_hosts", include_str!("../migrations/0006_many_hosts.sql")),
 ];
 
 /// What [`migrate`] did.

@@ -8,7 +8,7 @@ use http::uri::Scheme;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use super::listeners::{bind, url};
+use super::listeners::{ADMIN, PUBLIC, bind, inherited, keep, url};
 use super::{COMPONENTS_DRAIN, StartError, component_admin, load};
 use crate::admin::Admin;
 use crate::api::{ComponentApi, InternalApi};
@@ -17,8 +17,10 @@ use crate::component_host::{ComponentHost, RequestOrigin};
 use crate::config::Config;
 use crate::data_dir::{DataDir, Half};
 use crate::edge::listener::{self, Bounds};
+use crate::hand_over::Named;
 use crate::metrics::Metrics;
 use crate::secrets::Secrets;
+use crate::shutdown::Shutdown;
 use crate::streams::registry::Registry;
 
 /// Only the components, on a listener of their own: what `spin up` would serve.
@@ -30,6 +32,7 @@ pub struct ComponentsApp {
     admin: Option<(TcpListener, Admin)>,
     metrics: Arc<Metrics>,
     bounds: Bounds,
+    kept: Named,
 }
 
 impl ComponentsApp {
@@ -41,9 +44,16 @@ impl ComponentsApp {
     pub async fn bind(config: Config) -> Result<Self, StartError> {
         let data = DataDir::open(&config.data_dir, &[Half::Components])?;
         let secrets = Secrets::open(&data)?;
-        let (listener, address) = bind(config.listen, "--listen").await?;
+        let mut inherited = inherited()?;
+        let mut kept = Named::new();
+        let (listener, address) = bind(&mut inherited, PUBLIC, config.listen).await?;
+        let listener = keep(&mut kept, PUBLIC, listener).map_err(StartError::Inherited)?;
         let private = match config.components_admin_listen {
-            Some(address) => Some(bind(address, "--admin-listen").await?),
+            Some(address) => {
+                let (listener, address) = bind(&mut inherited, ADMIN, address).await?;
+                let listener = keep(&mut kept, ADMIN, listener).map_err(StartError::Inherited)?;
+                Some((listener, address))
+            }
             None => None,
         };
         let artifact_url =
@@ -62,6 +72,7 @@ impl ComponentsApp {
                     api: internal,
                     metrics: Arc::clone(&metrics),
                     streams: Registry::new(config.limits.max_ide_streams),
+                    leaving: CancellationToken::new(),
                 };
                 Some((listener, admin))
             }
@@ -69,7 +80,7 @@ impl ComponentsApp {
         };
         let bounds =
             Bounds { connections: config.limits.max_connections, drain: config.limits.drain };
-        Ok(Self { _data: data, host, listener, address, admin, metrics, bounds })
+        Ok(Self { _data: data, host, listener, address, admin, metrics, bounds, kept })
     }
 
     /// Where it listens.
@@ -78,8 +89,10 @@ impl ComponentsApp {
         self.address
     }
 
-    /// Serves until `stop`.
-    pub async fn serve(self, stop: CancellationToken) {
+    /// Serves until the stop. Returns the listeners if another process goes on with them.
+    pub async fn serve(self, shutdown: Shutdown) -> Option<Named> {
+        let stop = shutdown.stop.clone();
+        let kept = self.kept;
         let (host, metrics) = (Arc::clone(&self.host), self.metrics);
         let public =
             listener::serve(self.listener, self.bounds, stop.clone(), move |request, client| {
@@ -94,7 +107,8 @@ impl ComponentsApp {
                 }
             });
         let private = async {
-            if let Some((listener, admin)) = self.admin {
+            if let Some((listener, mut admin)) = self.admin {
+                admin.leaving = shutdown.leaving.clone();
                 listener::serve(listener, self.bounds, stop, move |request, _| {
                     let admin = admin.clone();
                     async move { admin.handle(request).await }
@@ -102,7 +116,12 @@ impl ComponentsApp {
                 .await;
             }
         };
-        tokio::join!(public, private);
+        let kept = async {
+            shutdown.stop.cancelled().await;
+            shutdown.is_replaced().then_some(kept)
+        };
+        let (kept, ..) = tokio::join!(kept, public, private);
         let _ = tokio::time::timeout(COMPONENTS_DRAIN, self.host.shutdown()).await;
+        kept
     }
 }

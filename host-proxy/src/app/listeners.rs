@@ -1,11 +1,13 @@
 //! The addresses, taken before anything else is done: whoever connects early waits.
 
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use tokio::net::TcpListener;
 
 use super::StartError;
 use crate::config::Config;
+use crate::hand_over::{self, Named};
 
 pub(super) struct Listeners {
     pub(super) public: TcpListener,
@@ -13,6 +15,8 @@ pub(super) struct Listeners {
     pub(super) admin: TcpListener,
     pub(super) artifacts: TcpListener,
     pub(super) addresses: Addresses,
+    /// Second handles of all of them.
+    pub(super) kept: Named,
 }
 
 /// Where it listens.
@@ -30,39 +34,73 @@ pub struct Addresses {
 
 impl Listeners {
     pub(super) async fn bind(config: &Config) -> Result<Self, StartError> {
-        let public = bind(config.listen, "--listen").await?;
+        let mut inherited = inherited()?;
+        let public = bind(&mut inherited, PUBLIC, config.listen).await?;
         let tunnel = match config.ide_listen {
-            Some(address) => Some(bind(address, "--ide-listen").await?),
+            Some(address) => Some(bind(&mut inherited, IDE, address).await?),
             None => None,
         };
-        let admin = bind(config.admin_listen, "--admin-listen").await?;
-        let artifacts = bind(config.artifact_listen, "--artifact-listen").await?;
+        let admin = bind(&mut inherited, ADMIN, config.admin_listen).await?;
+        let artifacts = bind(&mut inherited, ARTIFACTS, config.artifact_listen).await?;
         let addresses = Addresses {
             public: public.1,
             tunnel: tunnel.as_ref().map(|tunnel| tunnel.1),
             admin: admin.1,
             artifacts: artifacts.1,
         };
+        let mut kept = Named::new();
+        let mut keep =
+            |kind, listener| keep(&mut kept, kind, listener).map_err(StartError::Inherited);
         Ok(Self {
-            public: public.0,
-            tunnel: tunnel.map(|tunnel| tunnel.0),
-            admin: admin.0,
-            artifacts: artifacts.0,
+            public: keep(PUBLIC, public.0)?,
+            tunnel: tunnel.map(|tunnel| keep(IDE, tunnel.0)).transpose()?,
+            admin: keep(ADMIN, admin.0)?,
+            artifacts: keep(ARTIFACTS, artifacts.0)?,
             addresses,
+            kept,
         })
     }
 }
 
-pub(super) async fn bind(
-    address: SocketAddr,
+/// One listener of several: its name when it is handed over, and the flag that says where it is.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Kind {
+    name: &'static str,
     setting: &'static str,
+}
+
+pub(super) const PUBLIC: Kind = Kind { name: "public", setting: "--listen" };
+pub(super) const IDE: Kind = Kind { name: "ide", setting: "--ide-listen" };
+pub(super) const ADMIN: Kind = Kind { name: "admin", setting: "--admin-listen" };
+pub(super) const ARTIFACTS: Kind = Kind { name: "artifacts", setting: "--artifact-listen" };
+
+/// What was handed over to this process.
+pub(super) fn inherited() -> Result<Named, StartError> {
+    hand_over::inherited().map_err(StartError::Inherited)
+}
+
+/// The listener that was handed over under this name, wherever it is; else a new one.
+pub(super) async fn bind(
+    inherited: &mut Named,
+    kind: Kind,
+    address: SocketAddr,
 ) -> Result<(TcpListener, SocketAddr), StartError> {
     let bound = async {
-        let listener = TcpListener::bind(address).await?;
+        let listener = match inherited.remove(kind.name) {
+            Some(listener) => TcpListener::from_std(listener)?,
+            None => TcpListener::bind(address).await?,
+        };
         let address = listener.local_addr()?;
         Ok((listener, address))
     };
-    bound.await.map_err(|source| StartError::Listen { address, setting, source })
+    bound.await.map_err(|source| StartError::Listen { address, setting: kind.setting, source })
+}
+
+/// A second handle of a listener, for the process that comes after this one.
+pub(super) fn keep(kept: &mut Named, kind: Kind, listener: TcpListener) -> io::Result<TcpListener> {
+    let listener = listener.into_std()?;
+    kept.insert(kind.name.to_owned(), listener.try_clone()?);
+    TcpListener::from_std(listener)
 }
 
 /// A URL for this machine.

@@ -24,6 +24,8 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(60);
 const MAX_HEADERS: usize = 100;
 /// Head of a request, and the bound of what is read ahead of a handler.
 const MAX_BUFFER_BYTES: usize = 64 << 10;
+/// How long a client that connected before a stop has for its first request.
+const FIRST_REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
 /// After a failed accept, mostly for want of file descriptors, which others must give back first.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -72,7 +74,9 @@ where
     H: Fn(Request<Incoming>, SocketAddr) -> F + Send,
     F: Future<Output = Response<Body>> + Send + 'static,
 {
+    let asked = CancellationToken::new();
     let service = service_fn(|request| {
+        asked.cancel();
         let answer = handler(request, client);
         async move { Ok::<_, Infallible>(answer.await) }
     });
@@ -87,8 +91,15 @@ where
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
         () = stop.cancelled() => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
+            // One that has just connected has a request on its way.
+            let first = tokio::time::timeout(FIRST_REQUEST_TIMEOUT, asked.cancelled());
+            tokio::select! {
+                ended = connection.as_mut() => ended,
+                _ = first => {
+                    connection.as_mut().graceful_shutdown();
+                    connection.await
+                }
+            }
         }
     };
     if let Err(error) = ended {

@@ -4,29 +4,57 @@ use axum::Router;
 use axum::extract::State;
 use axum::routing::{get, post};
 use http::StatusCode;
-use zlh_agent_protocol::internal::{Agents, Heartbeats};
+use zlh_agent_protocol::internal::{Agents, ClaimAgents, Heartbeats};
 use zlh_api::{ApiError, Json};
 use zlh_authn::HostProxy;
 
 use super::{Platform, unavailable};
-use crate::store;
+use crate::store::{self, shards};
 
+/// Longest lease, in seconds: the agents of a host-proxy that died are polled by another within it.
+const MAX_LEASE_SECONDS: u32 = 600;
 /// Most observations that one call may bring.
 const MAX_OBSERVATIONS: usize = 1_000;
 
 pub(super) fn router() -> Router<Platform> {
     Router::new()
         .route("/internal/agents", get(list_agents))
+        .route("/internal/agents/claim", post(claim_agents))
         .route("/internal/heartbeats", post(record_heartbeats))
 }
 
-/// Lists the agents to poll.
+/// Lists all agents.
 async fn list_agents(
     State(platform): State<Platform>,
     _: HostProxy,
 ) -> Result<Json<Agents>, ApiError> {
     let db = platform.database.open().await.map_err(unavailable)?;
     let agents = store::agents(&db).await.map_err(unavailable)?;
+    Ok(Json(Agents { agents }))
+}
+
+/// Lists the agents that the calling host-proxy shall poll, and nobody else until its lease ends.
+async fn claim_agents(
+    State(platform): State<Platform>,
+    host: HostProxy,
+    Json(body): Json<ClaimAgents>,
+) -> Result<Json<Agents>, ApiError> {
+    let now_ms = (platform.clock)();
+    if body.lease_seconds > MAX_LEASE_SECONDS {
+        return Err(ApiError::field("leaseSeconds", format!("at most {MAX_LEASE_SECONDS}")));
+    }
+    let db = platform.database.open().await.map_err(unavailable)?;
+    let tx = db.begin().await.map_err(unavailable)?;
+    if body.lease_seconds == 0 {
+        shards::release(&tx, &host.name).await.map_err(unavailable)?;
+        tx.commit().await.map_err(unavailable)?;
+        return Ok(Json(Agents { agents: Vec::new() }));
+    }
+    let alive_until = now_ms.saturating_add(i64::from(body.lease_seconds) * 1000);
+    let own = shards::claim(&tx, &host.name, now_ms, alive_until).await.map_err(unavailable)?;
+    let mut agents = store::agents(&tx).await.map_err(unavailable)?;
+    tx.commit().await.map_err(unavailable)?;
+    agents.retain(|agent| own.contains(&(i64::from(agent.vmid.get()) % shards::SHARDS)));
     Ok(Json(Agents { agents }))
 }
 

@@ -33,7 +33,7 @@ impl AgentCache for FakeAgents {
     }
 }
 
-/// The token `host` is a host-proxy's; no other is good for anything here.
+/// The tokens `host` and `other` are those of host-proxies; no other is good for anything here.
 struct FakeVerifier;
 
 #[async_trait]
@@ -43,10 +43,10 @@ impl Verifier for FakeVerifier {
     }
 
     async fn host_proxy(&self, token: &str) -> Result<HostProxy, AuthFailure> {
-        if token == "host" {
-            Ok(HostProxy { name: "proxy-1".to_owned() })
-        } else {
-            Err(AuthFailure::Rejected)
+        match token {
+            "host" => Ok(HostProxy { name: "proxy-1".to_owned() }),
+            "other" => Ok(HostProxy { name: "proxy-2".to_owned() }),
+            _ => Err(AuthFailure::Rejected),
         }
     }
 }
@@ -155,10 +155,20 @@ impl World {
     }
 
     async fn send(&self, method: &str, uri: &str, body: Value) -> (StatusCode, Value) {
+        self.send_as("host", method, uri, body).await
+    }
+
+    async fn send_as(
+        &self,
+        token: &str,
+        method: &str,
+        uri: &str,
+        body: Value,
+    ) -> (StatusCode, Value) {
         let request = Request::builder()
             .method(method)
             .uri(uri)
-            .header("authorization", "Bearer host")
+            .header("authorization", format!("Bearer {token}"))
             .header("content-type", "application/json");
         let (status, _, text) =
             self.answer(request.body(Body::from(body.to_string())).unwrap()).await;
@@ -175,6 +185,24 @@ impl World {
         let (status, body) = self.send("POST", "/internal/operations/claim", body).await;
         assert_eq!(status, StatusCode::OK);
         body["operation"].clone()
+    }
+
+    /// Instances whose agents are to be polled.
+    async fn seed_active(&self, vmids: std::ops::Range<u32>) {
+        for vmid in vmids {
+            self.seed(vmid, "create", 1).await;
+        }
+        let address = "UPDATE instances SET state = 'active', agent_address = '127.0.0.1:1'";
+        self.sql(address, &[]).await;
+    }
+
+    /// The agents that a host-proxy shall poll.
+    async fn agents_of(&self, token: &str, lease_seconds: i64) -> BTreeSet<u64> {
+        let body = json!({ "leaseSeconds": lease_seconds });
+        let (status, body) = self.send_as(token, "POST", "/internal/agents/claim", body).await;
+        assert_eq!(status, StatusCode::OK, "{body}");
+        let agents = body["agents"].as_array().unwrap();
+        agents.iter().map(|agent| agent["vmid"].as_u64().unwrap()).collect()
     }
 
     /// A lease of the one operation that waits.
@@ -220,6 +248,7 @@ async fn internal_routes_are_for_host_proxies_only() {
     let routes = [
         ("POST", "/internal/migrate".to_owned()),
         ("GET", "/internal/agents".to_owned()),
+        ("POST", "/internal/agents/claim".to_owned()),
         ("POST", "/internal/heartbeats".to_owned()),
         ("POST", "/internal/operations/claim".to_owned()),
         ("POST", format!("/internal/operations/{id}/heartbeat")),
@@ -283,6 +312,65 @@ async fn only_agents_of_active_instances_are_polled() {
         "vmid": 6001, "instanceId": being_created.instance, "ctype": "dev", "agentAddress": "127.0.0.1:7001",
     });
     assert_eq!(after, json!({ "agents": [agent] }));
+}
+
+#[tokio::test]
+async fn each_agent_is_polled_by_one_of_those_who_are_alive() {
+    let world = World::new().await;
+    world.seed_active(6000..6080).await;
+    let all: BTreeSet<u64> = (6000..6080).collect();
+
+    let alone = world.agents_of("host", LEASE_SECONDS).await;
+    let newcomer = world.agents_of("other", LEASE_SECONDS).await;
+    let first = world.agents_of("host", LEASE_SECONDS).await;
+    let second = world.agents_of("other", LEASE_SECONDS).await;
+
+    assert_eq!(alone, all);
+    assert!(newcomer.is_empty(), "what another still polls: {newcomer:?}");
+    assert_eq!((first.len(), second.len()), (40, 40));
+    assert_eq!(&first | &second, all);
+    assert_eq!(world.agents_of("host", LEASE_SECONDS).await, first, "they stay where they are");
+}
+
+#[tokio::test]
+async fn the_agents_of_one_that_is_gone_are_polled_by_others() {
+    let world = World::new().await;
+    world.seed_active(6000..6040).await;
+    world.agents_of("host", LEASE_SECONDS).await;
+    world.agents_of("other", LEASE_SECONDS).await;
+    world.agents_of("host", LEASE_SECONDS).await;
+    let half = world.agents_of("other", 2 * LEASE_SECONDS).await.len();
+
+    let before = world.later(|| NOW + LEASE_SECONDS * 1000 - 1).agents_of("other", 90).await;
+    let after = world.later(|| NOW + LEASE_SECONDS * 1000).agents_of("other", 90).await;
+    let back = world.later(|| NOW + LEASE_SECONDS * 1000).agents_of("host", 90).await;
+
+    assert_eq!((half, before.len(), after.len(), back.len()), (half, half, 40, 0));
+    assert!(half < 40);
+}
+
+#[tokio::test]
+async fn one_that_stops_gives_its_agents_back() {
+    let world = World::new().await;
+    world.seed_active(6000..6010).await;
+    world.agents_of("host", LEASE_SECONDS).await;
+
+    let released = world.agents_of("host", 0).await;
+
+    assert!(released.is_empty());
+    assert_eq!(world.agents_of("other", LEASE_SECONDS).await.len(), 10);
+}
+
+#[tokio::test]
+async fn a_container_is_worked_on_by_the_machine_that_has_it() {
+    let world = World::new().await;
+    let seeded = world.seed(6001, "create", 1).await;
+    let lease = world.lease().await;
+    world.tell(seeded.operation, "steps", json!({ "lease": lease, "step": "create" })).await;
+    let later = world.later(|| NOW + LEASE_SECONDS * 1000);
+
+    assert_eq!(later.claim("proxy-2", &[]).await, Value::Null);
+    assert_eq!(later.claim("proxy-1", &[]).await["id"], json!(seeded.operation));
 }
 
 #[tokio::test]

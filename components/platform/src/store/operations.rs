@@ -57,7 +57,8 @@ pub(crate) struct Held {
 }
 
 /// The oldest operation that is free, or whose lease ended, or which the owner left behind. Of one instance
-/// only the oldest open operation counts.
+/// only the oldest open operation counts, and once its container is on a machine, only that machine's
+/// host-proxy.
 pub(crate) async fn waiting(
     db: &Db,
     owner: &str,
@@ -69,6 +70,7 @@ pub(crate) async fn waiting(
         .query(
             "SELECT o.id FROM operations o WHERE (o.status = 'queued' OR (o.status IN ('running', 'undoing') \
              AND (o.lease_expires_at <= $1 OR o.lease_owner = $2))) \
+             AND NOT EXISTS (SELECT 1 FROM instances i WHERE i.instance_id = o.instance_id AND i.host <> $2) \
              AND NOT EXISTS (SELECT 1 FROM operations p WHERE p.instance_id = o.instance_id \
              AND p.status IN ('queued', 'running', 'undoing') AND (p.created_at, p.id) < (o.created_at, o.id)) \
              ORDER BY o.created_at, o.id LIMIT $3",
@@ -182,6 +184,12 @@ pub(crate) async fn add_step(
          SELECT $1, COALESCE(MAX(seq), 0) + 1, $2, CAST($3 AS BIGINT) FROM operation_steps WHERE operation_id = $1 \
          ON CONFLICT (operation_id, name) DO NOTHING",
         &[Value::text(id), step.into(), now_ms.into()],
+    )
+    .await?;
+    db.execute(
+        "UPDATE instances SET host = (SELECT lease_owner FROM operations WHERE id = $1) \
+         WHERE host IS NULL AND instance_id = (SELECT instance_id FROM operations WHERE id = $1)",
+        &[Value::text(id)],
     )
     .await?;
     db.execute(
