@@ -3,6 +3,7 @@
 
 use wac_graph::types::are_semver_compatible;
 
+use super::capability::outbound_http::AllowList;
 use super::compose::{World, capability};
 use super::manifest::{Capability, Component, Provider};
 
@@ -49,11 +50,21 @@ pub(super) fn exports(new: &World, old: &World, routed: bool) -> Result<(), Stri
 }
 
 /// Whether a stanza grants all that a component asks for.
-pub(super) fn grants(id: &str, stanza: &Component, imports: &[String]) -> Result<(), String> {
+pub(super) fn grants(
+    id: &str,
+    stanza: &Component,
+    allowed: &AllowList,
+    imports: &[String],
+) -> Result<(), String> {
+    // Whether there is a database that it may reach is seen when it connects: one that works on either kind
+    // imports both.
+    let is_granted = |import: &str, capability| {
+        granted(stanza, capability) && (!import.starts_with("wasi:http/") || allowed.allows_http())
+    };
     let missing = imports
         .iter()
         .filter_map(|import| Some((import, capability(import)?)))
-        .find(|(_, capability)| !granted(stanza, *capability));
+        .find(|(import, capability)| !is_granted(import, *capability));
     match missing {
         Some((import, capability)) => Err(format!(
             "it imports `{import}`, and `[component.{id}]` grants no `{}`",
@@ -193,9 +204,15 @@ mod tests {
             ("wasi:http/client@0.3.0", "allowed_outbound_hosts = ['http://h']"),
             ("spin:variables/variables@3.0.0", "variables = { a = 'b' }"),
         ] {
-            grants("x", &stanza(grant), &imports(import)).unwrap();
-            let said = grants("x", &stanza(""), &imports(import)).unwrap_err();
+            let allowed = AllowList::parse(&["http://h".to_owned()]).unwrap();
+            grants("x", &stanza(grant), &allowed, &imports(import)).unwrap();
+            let said = grants("x", &stanza(""), &allowed, &imports(import)).unwrap_err();
             assert!(said.contains(import) && said.contains("[component.x]"), "{said}");
         }
+        let database = AllowList::parse(&["postgres://h".to_owned()]).unwrap();
+        let stanza = stanza("allowed_outbound_hosts = ['postgres://h']");
+        grants("x", &stanza, &database, &imports("spin:postgres/postgres@4.2.0")).unwrap();
+        let said = grants("x", &stanza, &database, &imports("wasi:http/client@0.3.0")).unwrap_err();
+        assert!(said.contains("wasi:http/client@0.3.0"), "{said}");
     }
 }

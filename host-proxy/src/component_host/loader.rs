@@ -148,6 +148,11 @@ impl Loader {
         Ok(loader)
     }
 
+    /// What a stanza with a route may call.
+    pub(super) fn allowed(&self, id: &str) -> Option<&AllowList> {
+        self.grants.get(id).map(|grants| &*grants.outbound.allowed)
+    }
+
     /// Stanzas that have a route.
     pub(super) fn routed(&self) -> BTreeSet<String> {
         let targets = self.app.routes.iter().filter_map(|route| match &route.target {

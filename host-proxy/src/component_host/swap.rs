@@ -355,11 +355,13 @@ impl ComponentHost {
         let mut linked = BTreeMap::new();
         for user in live.users(name) {
             let composed = self.loader.compose(&trying, user).map_err(|error| sentence(&error))?;
-            if let Some(stanza) = self.loader.app.components.get(user) {
+            if let Some(stanza) = self.loader.app.components.get(user)
+                && let Some(allowed) = self.loader.allowed(user)
+            {
                 check::inherited(user, stanza, name, &new.imports)?;
                 let composition =
                     compose::world(user, &composed.wasm).map_err(|error| sentence(&error))?;
-                check::grants(user, stanza, &composition.imports)?;
+                check::grants(user, stanza, allowed, &composition.imports)?;
             }
             let component = self.loader.link(user, composed).map_err(|error| sentence(&error))?;
             linked.insert(user.to_owned(), component);

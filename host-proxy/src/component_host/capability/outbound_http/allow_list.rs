@@ -79,6 +79,12 @@ impl AllowList {
         })
     }
 
+    /// Whether anything may be called over HTTP.
+    pub(crate) fn allows_http(&self) -> bool {
+        let is_http = |scheme: &str| matches!(scheme, "http" | "https");
+        self.0.iter().any(|entry| entry.scheme.as_deref().is_none_or(is_http))
+    }
+
     fn matching(&self, scheme: &str, port: u16) -> impl Iterator<Item = &Entry> {
         self.0.iter().filter(move |entry| {
             entry.scheme.as_deref().is_none_or(|s| s == scheme) && entry.ports.contains(&port)
