@@ -107,7 +107,10 @@ mod tests {
         let first = migrate(&database, 1).await.unwrap();
         let second = migrate(&database, 2).await.unwrap();
 
-        assert_eq!(first.applied, ["accounts", "instances", "ide_sessions", "audit_log", "upkeep"]);
+        assert_eq!(
+            first.applied,
+            ["accounts", "instances", "ide_sessions", "audit_log", "upkeep", "many_hosts"]
+        );
         let nothing = Migrated { applied: Vec::new(), version: first.version, complete: true };
         assert_eq!(second, nothing);
     }
@@ -138,7 +141,7 @@ mod tests {
 
         assert_eq!(
             error.to_string(),
-            "the database is at version 9999, this program knows up to 5"
+            "the database is at version 9999, this program knows up to 6"
         );
     }
 
