@@ -2,15 +2,23 @@
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
-use rusqlite::{OptionalExtension, params};
+use rusqlite::{OpenFlags, OptionalExtension, params};
 
 use super::Backend;
 use crate::component_host::capability::bindings::spin::key_value::key_value::Error;
 
+const GET: &str = "SELECT value FROM entries WHERE store = ? AND key = ?";
+
 /// A file of stores.
-pub(crate) struct Database(Mutex<rusqlite::Connection>);
+pub(crate) struct Database {
+    connection: Mutex<rusqlite::Connection>,
+    /// For single values: in write-ahead mode a reader waits for nobody, and reading one takes less than
+    /// handing it to another thread. There is none of a database in memory.
+    reader: Option<Mutex<rusqlite::Connection>>,
+}
 
 impl Database {
     /// Opens or creates the file; without one the stores end with the process.
@@ -28,13 +36,24 @@ impl Database {
                  PRIMARY KEY (store, key)
              ) WITHOUT ROWID;",
         )?;
-        Ok(Self(Mutex::new(connection)))
+        let reader = path.map(|path| -> rusqlite::Result<_> {
+            let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+            let reader = rusqlite::Connection::open_with_flags(path, flags)?;
+            reader.busy_timeout(Duration::ZERO)?;
+            Ok(Mutex::new(reader))
+        });
+        Ok(Self { connection: Mutex::new(connection), reader: reader.transpose()? })
+    }
+
+    /// Reads a value on this thread; `None` when it must be read on a blocking one.
+    fn peek(&self, store: &str, key: &str) -> Option<Option<Vec<u8>>> {
+        let reader = self.reader.as_ref()?.try_lock().ok()?;
+        let mut statement = reader.prepare_cached(GET).ok()?;
+        statement.query_row([store, key], |row| row.get(0)).optional().ok()
     }
 
     fn get(&self, store: &str, key: &str) -> rusqlite::Result<Option<Vec<u8>>> {
-        self.run("SELECT value FROM entries WHERE store = ? AND key = ?", |statement| {
-            statement.query_row([store, key], |row| row.get(0)).optional()
-        })
+        self.run(GET, |statement| statement.query_row([store, key], |row| row.get(0)).optional())
     }
 
     fn exists(&self, store: &str, key: &str) -> rusqlite::Result<bool> {
@@ -88,7 +107,7 @@ impl Database {
         sql: &str,
         body: impl FnOnce(&mut rusqlite::Statement<'_>) -> rusqlite::Result<R>,
     ) -> rusqlite::Result<R> {
-        let connection = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
         body(&mut *connection.prepare_cached(sql)?)
     }
 }
@@ -116,6 +135,9 @@ impl SqliteStore {
 #[async_trait]
 impl Backend for SqliteStore {
     async fn get(&self, key: String) -> Result<Option<Vec<u8>>, Error> {
+        if let Some(value) = self.database.peek(&self.label, &key) {
+            return Ok(value);
+        }
         self.run(move |database, label| database.get(label, &key)).await
     }
 
