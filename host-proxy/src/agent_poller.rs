@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use futures::StreamExt as _;
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument as _;
 use uuid::Uuid;
 use zlh_agent_protocol::internal::{AgentRoute, Agents, ClaimAgents, Heartbeats, Observation};
 
@@ -13,6 +14,7 @@ use crate::agent_client::{AgentAddress, AgentApi};
 use crate::api::{CallError, InternalApi};
 use crate::clock;
 use crate::metrics::Metrics;
+use crate::traces;
 
 /// Agents that are asked at once.
 const CONCURRENCY: usize = 32;
@@ -36,7 +38,8 @@ impl AgentPoller {
     pub async fn run(self, stop: CancellationToken) {
         loop {
             let tick = async {
-                if let Err(error) = self.tick().await {
+                let span = tracing::info_span!(target: traces::TARGET, "poll");
+                if let Err(error) = self.tick().instrument(span).await {
                     tracing::warn!(
                         error = &error as &dyn std::error::Error,
                         "agents were not polled"

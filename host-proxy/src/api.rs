@@ -21,7 +21,7 @@ pub enum ComponentApi {
     /// In this process.
     Embedded(Arc<ComponentHost>),
     /// At a URL.
-    Remote(RemoteApi),
+    Remote(Box<RemoteApi>),
 }
 
 impl ComponentApi {

@@ -340,7 +340,7 @@ async fn components(
         Backend::Embedded => {
             ComponentApi::Embedded(load(config, data, secrets, artifact_url, public_port).await?)
         }
-        Backend::Remote(base) => ComponentApi::Remote(RemoteApi::new(base)?),
+        Backend::Remote(base) => ComponentApi::Remote(Box::new(RemoteApi::new(base)?)),
     })
 }
 

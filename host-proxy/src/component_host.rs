@@ -43,6 +43,7 @@ use thiserror::Error;
 use tokio::sync::Mutex;
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
+use tracing::{Instrument as _, field};
 
 use self::capability::outbound_http::{Application, Callee, is_chained};
 use self::choices::Choices;
@@ -56,6 +57,7 @@ use self::sources::Sources;
 use self::stores::Stores;
 use self::variables::Variables;
 use crate::body::{Body, BoxError, empty, full};
+use crate::traces;
 
 pub use self::component_files::{Candidate, Digest, MAX_COMPONENT_BYTES, Upload};
 pub use self::compose::ComposeError;
@@ -335,7 +337,17 @@ impl ComponentHost {
         routes::remove_host_headers(request.headers_mut());
         matched.add_headers(request.headers_mut(), &url, client);
         *request.uri_mut() = url;
-        loaded.dispatcher.answer(request, tracked).await
+        let span = tracing::info_span!(
+            target: traces::TARGET,
+            "component",
+            otel.name = loaded.dispatcher.component(),
+            component.id = loaded.dispatcher.component(),
+            http.response.status_code = field::Empty,
+        );
+        traces::propagate(&span, request.headers_mut());
+        let response = loaded.dispatcher.answer(request, tracked).instrument(span.clone()).await;
+        span.record("http.response.status_code", response.status().as_u16());
+        response
     }
 
     /// Paths that Spin answers itself, before any route.

@@ -15,7 +15,7 @@ mod source;
 
 pub use database::DatabaseUrl;
 pub(crate) use env::variable;
-pub use env::{Environment, LogSettings, process_environment};
+pub use env::{Environment, LogSettings, TraceSettings, process_environment};
 use source::Source;
 pub use source::{ConfigError, Flags};
 

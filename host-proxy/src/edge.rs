@@ -7,6 +7,7 @@ use std::time::Instant;
 use http::header::{CONTENT_LENGTH, HOST};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, Uri};
 use hyper::body::Incoming;
+use tracing::{Instrument as _, field};
 use uuid::Uuid;
 
 use crate::answer::{self, Code};
@@ -16,6 +17,7 @@ use crate::config::EdgeLimits;
 use crate::ide_proxy::host::{HostKind, HostSuffix};
 use crate::ide_proxy::{IdeProxy, Mount, bootstrap};
 use crate::metrics::Metrics;
+use crate::traces;
 
 pub mod headers;
 pub mod listener;
@@ -82,17 +84,28 @@ impl Edge {
         let method = request.method().clone();
         let path = request.uri().path().to_owned();
 
+        let span = tracing::info_span!(
+            target: traces::TARGET,
+            "request",
+            otel.kind = "server",
+            otel.name = %method,
+            http.request.method = %method,
+            http.response.status_code = field::Empty,
+            url.path = %path,
+            request.id = request_id.to_str().unwrap_or_default(),
+        );
         let request = request.map(body::received);
         let mut response = match admit(request) {
             Ok((request, authority)) => {
                 let origin = Origin { client, authority, request_id: request_id.clone() };
-                self.route(door, request, origin).await
+                self.route(door, request, origin).instrument(span.clone()).await
             }
             Err(reason) => answer::error(Code::Invalid, reason),
         };
         response.headers_mut().insert(REQUEST_ID, request_id.clone());
 
         let status = response.status();
+        span.record("http.response.status_code", status.as_u16());
         self.metrics.answered(status, started.elapsed());
         // The query is left out: it may hold a token.
         tracing::info!(

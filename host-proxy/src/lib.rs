@@ -24,4 +24,5 @@ pub mod shutdown;
 pub mod streams;
 #[cfg(test)]
 mod test_kit;
+pub mod traces;
 pub mod variables;

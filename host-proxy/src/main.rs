@@ -8,13 +8,18 @@ use std::process::ExitCode;
 use anyhow::{Context as _, bail};
 use clap::{Args, Parser, Subcommand};
 use serde::Serialize;
+use tracing_subscriber::Layer as _;
+use tracing_subscriber::filter::{FilterExt as _, filter_fn};
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
 use zlh_agent_protocol::internal::{CreateUser, CreatedUser};
 use zlh_authn::token::random_base64;
 use zlh_host_proxy::app::{self, App, Backend, ComponentsApp};
 use zlh_host_proxy::bootstrap::{self, Credentials};
-use zlh_host_proxy::config::{Config, Flags, LogSettings, process_environment};
+use zlh_host_proxy::config::{Config, Flags, LogSettings, TraceSettings, process_environment};
 use zlh_host_proxy::hand_over::Program;
 use zlh_host_proxy::shutdown::Shutdown;
+use zlh_host_proxy::traces::{self, Traces};
 
 /// Hosting control plane: game servers and dev containers on your own hardware.
 #[derive(Parser)]
@@ -155,7 +160,7 @@ impl CommonFlags {
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    let done = start_log().and_then(|()| in_runtime(cli.command));
+    let done = in_runtime(cli.command);
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -171,7 +176,14 @@ fn in_runtime(command: Command) -> anyhow::Result<()> {
         .build()
         .context("the runtime cannot be started")
         .and_then(|runtime| {
-            let done = runtime.block_on(run(command));
+            let done = runtime.block_on(async {
+                let traces = start_log()?;
+                let done = run(command).await;
+                if let Some(traces) = traces {
+                    traces.end().await;
+                }
+                done
+            });
             // What still runs has been given its time.
             runtime.shutdown_background();
             done
@@ -311,17 +323,22 @@ fn print(line: &str) -> anyhow::Result<()> {
     writeln!(stdout, "{line}").and_then(|()| stdout.flush()).context("cannot write to stdout")
 }
 
-fn start_log() -> anyhow::Result<()> {
+fn start_log() -> anyhow::Result<Option<Traces>> {
     let LogSettings { filter, json } = LogSettings::from_environment()?;
-    let lines = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+    let traces = Traces::start(&TraceSettings::from_environment())?;
+    let lines = tracing_subscriber::fmt::layer()
         .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr);
-    match json {
-        true => lines.json().init(),
-        false => lines.init(),
-    }
-    Ok(())
+    let lines = match json {
+        true => lines.json().boxed(),
+        false => lines.boxed(),
+    };
+    let no_traces = filter_fn(|metadata| metadata.target() != traces::TARGET);
+    tracing_subscriber::registry()
+        .with(lines.with_filter(filter.and(no_traces)))
+        .with(traces.as_ref().map(Traces::layer))
+        .init();
+    Ok(traces)
 }
 
 /// Every connection is a file; the soft limit is often 1024 where the hard one is not.

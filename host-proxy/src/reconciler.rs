@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use serde::Serialize;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument as _;
 use zlh_agent_protocol::internal::{
     Agents, AllocatePorts, AllocatedPorts, ClaimOperation, ClaimedOperation, FinishOperation,
     OperationProgress, RecordStep, UndoOperation,
@@ -15,6 +16,7 @@ use zlh_agent_protocol::internal::{
 use zlh_ids::OperationId;
 
 use crate::api::{CallError, InternalApi};
+use crate::traces;
 
 mod board;
 pub mod driver;
@@ -165,8 +167,14 @@ impl Reconciler {
         };
         let place = self.board.begin(operation.id, operation.vmid);
         let worker = Arc::clone(&self.worker);
+        let span = tracing::info_span!(
+            target: traces::TARGET,
+            "operation",
+            operation.id = %operation.id,
+            vmid = %operation.vmid,
+        );
         Some(async move {
-            worker.work(operation).await;
+            worker.work(operation).instrument(span).await;
             drop(place);
         })
     }

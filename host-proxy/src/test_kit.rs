@@ -117,7 +117,7 @@ impl Stage {
             drain_delay: std::time::Duration::ZERO,
         };
         let edge = Arc::new(Edge::new(
-            ComponentApi::Remote(RemoteApi::new(&base).unwrap()),
+            ComponentApi::Remote(Box::new(RemoteApi::new(&base).unwrap())),
             proxy,
             HostSuffix::local(),
             limits,

@@ -20,3 +20,4 @@ mod journey;
 mod logins;
 mod settings;
 mod swap_load;
+mod traces;

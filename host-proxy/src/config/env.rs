@@ -40,6 +40,29 @@ pub struct LogSettings {
     pub json: bool,
 }
 
+/// Where traces are sent to.
+#[derive(Debug, Clone)]
+pub struct TraceSettings {
+    /// `OTEL_EXPORTER_OTLP_ENDPOINT` or `OTEL_EXPORTER_OTLP_TRACES_ENDPOINT` is set; default neither, and
+    /// nothing is traced. The exporter reads them and its other settings itself.
+    pub enabled: bool,
+    /// `OTEL_SERVICE_NAME`: who they are from; default `zlh`.
+    pub service: String,
+}
+
+impl TraceSettings {
+    /// Reads both.
+    #[must_use]
+    pub fn from_environment() -> Self {
+        let set = |name: &str| variable(name).is_some_and(|value| !value.is_empty());
+        Self {
+            enabled: set("OTEL_EXPORTER_OTLP_ENDPOINT")
+                || set("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"),
+            service: variable("OTEL_SERVICE_NAME").unwrap_or_else(|| "zlh".to_owned()),
+        }
+    }
+}
+
 impl LogSettings {
     /// Reads both.
     ///
