@@ -510,6 +510,9 @@ impl Drop for Stack {
     fn drop(&mut self) {
         if std::thread::panicking() {
             eprintln!("--- the end of zlh's log ---\n{}\n---", self.log());
+            for status in self.running.iter_mut().filter_map(|child| child.try_wait().ok()?) {
+                eprintln!("--- zlh ended with {status} ---");
+            }
             for container in
                 std::fs::read_dir(self.data().join("containers")).into_iter().flatten().flatten()
             {

@@ -1,7 +1,7 @@
 //! The WASI export. Wiring only.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -36,6 +36,9 @@ async fn handle(request: Request) -> impl IntoResponse {
     .await
 }
 
+/// Open for as long as the instance lives.
+static STORE: OnceLock<KeyValue> = OnceLock::new();
+
 /// The key-value store `agents`.
 struct KeyValueAgents;
 
@@ -51,7 +54,13 @@ impl AgentCache for KeyValueAgents {
 }
 
 async fn read(vmids: &[Vmid], found: &mut HashMap<Vmid, Observation>) -> Result<(), KeyValueError> {
-    let store = KeyValue::open("agents").await?;
+    let store = match STORE.get() {
+        Some(store) => store,
+        None => {
+            let opened = KeyValue::open("agents").await?;
+            STORE.get_or_init(|| opened)
+        }
+    };
     for vmid in vmids {
         let value = store.get(&format!("agent:{vmid}")).await?;
         let observation = value.and_then(|json| serde_json::from_slice(&json).ok());

@@ -27,7 +27,7 @@ pub(crate) enum Connection {
 impl Database {
     pub(crate) async fn connect(&self) -> Result<Connection, StoreError> {
         Ok(match url().await? {
-            "" => Connection::Sqlite(sqlite::Connection::open().await?),
+            "" => Connection::Sqlite(sqlite::Connection::open()?),
             url => Connection::Postgres(postgres::Connection::open(url).await?),
         })
     }
