@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -351,17 +351,26 @@ async fn load(
     artifact_url: &str,
     public_port: Option<u16>,
 ) -> Result<Arc<ComponentHost>, HostError> {
-    let options = HostOptions {
+    let variables = component_variables(config, secrets, artifact_url, public_port);
+    ComponentHost::load(host_options(config, data.path("state"), variables)).await
+}
+
+/// What the embedded host is started with.
+pub(crate) fn host_options(
+    config: &Config,
+    state_dir: PathBuf,
+    variables: BTreeMap<String, String>,
+) -> HostOptions {
+    HostOptions {
         manifest: config.manifest.clone(),
         runtime_config: config.runtime_config.clone(),
         embedded_stores: &["agents"],
         environment: crate::config::variable,
-        state_dir: data.path("state"),
-        variables: component_variables(config, secrets, artifact_url, public_port),
+        state_dir,
+        variables,
         limits: Limits::default(),
         allow_list: config.component_allow_list.clone(),
-    };
-    ComponentHost::load(options).await
+    }
 }
 
 fn component_admin(

@@ -20,6 +20,7 @@ mod linker;
 mod loader;
 mod manifest;
 mod metrics;
+pub(crate) mod probe;
 mod processor;
 mod routes;
 mod runtime_config;

@@ -55,6 +55,16 @@ pub enum Half {
     Proxy,
 }
 
+impl Half {
+    /// Name of its lock, below `locks`.
+    pub(crate) fn lock_name(self) -> &'static str {
+        match self {
+            Self::Components => "components",
+            Self::Proxy => "proxy",
+        }
+    }
+}
+
 impl DataDir {
     /// Makes the folder with its parts and takes the locks.
     ///
@@ -70,11 +80,7 @@ impl DataDir {
         make_folder(&root.join("locks"), 0o700)?;
         let mut locks = Vec::new();
         for half in halves {
-            let name = match half {
-                Half::Components => "components",
-                Half::Proxy => "proxy",
-            };
-            let path = root.join("locks").join(name);
+            let path = root.join("locks").join(half.lock_name());
             let file = open_lock(&path)?;
             match flock(&file, FlockOperation::NonBlockingLockExclusive) {
                 Ok(()) => locks.push(file),
@@ -139,14 +145,19 @@ impl DataDir {
     ///
     /// Names the folder that is in the way.
     pub fn require_traversable(&self) -> Result<(), DataDirError> {
-        for folder in self.root.ancestors() {
-            let mode = fs::metadata(folder).map_err(failed("look at", folder))?.mode();
-            if mode & 0o001 == 0 {
-                return Err(DataDirError::Untraversable(folder.to_owned()));
-            }
-        }
-        Ok(())
+        require_traversable(&self.root)
     }
+}
+
+/// The same for any folder; it must be there.
+pub(crate) fn require_traversable(root: &Path) -> Result<(), DataDirError> {
+    for folder in root.ancestors() {
+        let mode = fs::metadata(folder).map_err(failed("look at", folder))?.mode();
+        if mode & 0o001 == 0 {
+            return Err(DataDirError::Untraversable(folder.to_owned()));
+        }
+    }
+    Ok(())
 }
 
 /// Makes a folder, or sets the mode of one that is there.

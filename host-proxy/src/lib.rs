@@ -14,6 +14,7 @@ pub mod clock;
 pub mod component_host;
 pub mod config;
 pub mod data_dir;
+pub mod doctor;
 pub mod edge;
 pub mod hand_over;
 pub mod ide_proxy;

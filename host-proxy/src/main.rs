@@ -16,7 +16,10 @@ use zlh_agent_protocol::internal::{CreateUser, CreatedUser};
 use zlh_authn::token::random_base64;
 use zlh_host_proxy::app::{self, App, Backend, ComponentsApp};
 use zlh_host_proxy::bootstrap::{self, Credentials};
-use zlh_host_proxy::config::{Config, Flags, LogSettings, TraceSettings, process_environment};
+use zlh_host_proxy::config::{
+    Config, ConfigError, Flags, LogSettings, TraceSettings, process_environment,
+};
+use zlh_host_proxy::doctor;
 use zlh_host_proxy::hand_over::Program;
 use zlh_host_proxy::shutdown::Shutdown;
 use zlh_host_proxy::traces::{self, Traces};
@@ -81,6 +84,14 @@ enum Command {
         #[command(subcommand)]
         command: component_command::ComponentCommand,
     },
+    /// Says of each thing that `zlh up` needs whether it is right, and if not, what to do.
+    Doctor {
+        #[command(flatten)]
+        flags: CommonFlags,
+        /// Writes the report as JSON.
+        #[arg(long)]
+        json: bool,
+    },
     /// Stops every container of this machine. zlh itself must not run.
     Down {
         #[command(flatten)]
@@ -143,7 +154,7 @@ struct CommonFlags {
 }
 
 impl CommonFlags {
-    fn read(self) -> anyhow::Result<Config> {
+    fn read(self) -> Result<Config, ConfigError> {
         let flags = Flags::default()
             .with("--data-dir", "ZLH_DATA_DIR", self.data_dir)
             .with("--listen", "ZLH_LISTEN", self.listen)
@@ -154,7 +165,7 @@ impl CommonFlags {
             .with("--manifest", "ZLH_MANIFEST", self.manifest)
             .with("--runtime-config", "ZLH_RUNTIME_CONFIG", self.runtime_config);
         let (environment, variable) = process_environment();
-        Ok(Config::from_vars(&flags, &environment, variable)?)
+        Config::from_vars(&flags, &environment, variable)
     }
 }
 
@@ -199,6 +210,7 @@ async fn run(command: Command) -> anyhow::Result<()> {
         Command::Migrate { api, flags } => migrate(&flags.read()?, &backend(api)).await,
         Command::User { command } => create_user(command).await,
         Command::Component { command } => print(&component_command::run(command).await?),
+        Command::Doctor { flags, json } => doctor(flags, json).await,
         Command::Down { flags } => down(&flags.read()?).await,
     }
 }
@@ -303,6 +315,15 @@ async fn create_user(command: UserCommand) -> anyhow::Result<()> {
     print(&format!("made the {} {} ({})", user.role, user.email, created.user_id))?;
     if !password_stdin {
         print(&format!("its password is {} (it is not shown again)", user.password))?;
+    }
+    Ok(())
+}
+
+async fn doctor(flags: CommonFlags, json: bool) -> anyhow::Result<()> {
+    let report = doctor::examine(flags.read()).await;
+    print(&if json { serde_json::to_string(&report)? } else { report.table() })?;
+    if !report.ok {
+        bail!("something is wrong");
     }
     Ok(())
 }

@@ -149,12 +149,7 @@ impl Stack {
     /// # Errors
     /// The status of a process that ended before it was ready.
     pub async fn try_restart(&mut self) -> Result<(), ExitStatus> {
-        if self.assigned.is_none() {
-            self.assigned = match &self.options.databases {
-                Some(own) => Some(own.assign().await),
-                None => databases::assigned().await,
-            };
-        }
+        self.assign_databases().await;
         if self.options.split {
             let arguments =
                 ["components", "--json", "--listen", &self.components_address().to_string()];
@@ -169,6 +164,16 @@ impl Stack {
             self.ready = self.launch(up).await?;
         }
         Ok(())
+    }
+
+    /// Gives it the databases that it will have, which its start does otherwise.
+    pub async fn assign_databases(&mut self) {
+        if self.assigned.is_none() {
+            self.assigned = match &self.options.databases {
+                Some(own) => Some(own.assign().await),
+                None => databases::assigned().await,
+            };
+        }
     }
 
     /// Runs a process until its first line, which says that it is ready.
@@ -485,6 +490,13 @@ impl Stack {
             .stdin(Stdio::null())
             .stdout(Stdio::null());
         down
+    }
+
+    /// What `zlh doctor` says of the settings that it is started with.
+    pub async fn doctor(&self) -> std::process::Output {
+        let mut doctor = self.proxy_command(&["doctor", "--json"]);
+        let output = tokio::time::timeout(STARTING, doctor.kill_on_drop(true).output()).await;
+        output.expect("zlh doctor ends").expect("zlh doctor starts")
     }
 
     /// What becomes of another `zlh up` that is given this one's data folder.

@@ -12,6 +12,7 @@ mod artifacts;
 mod components;
 mod crashes;
 mod deletion;
+mod doctor;
 mod edge;
 mod failures;
 mod hosts;

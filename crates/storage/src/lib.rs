@@ -25,7 +25,7 @@ use spin as backend;
 
 pub use backend::Database;
 pub use error::StoreError;
-pub use migrate::{Migrated, migrate, migrate_while};
+pub use migrate::{Migrated, migrate, migrate_while, newest_version};
 pub use row::{FromValue, Row, Value};
 
 use std::ops::Deref;

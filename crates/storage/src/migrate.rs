@@ -23,6 +23,12 @@ pub struct Migrated {
     pub complete: bool,
 }
 
+/// The newest version of the schema that this program knows.
+#[must_use]
+pub fn newest_version() -> i64 {
+    MIGRATIONS.last().map_or(0, |(version, ..)| *version)
+}
+
 /// Brings the schema up to date. Several callers at once are fine: one does it, the others find it done.
 ///
 /// # Errors
@@ -73,7 +79,7 @@ async fn migrate_once(
             Some(row) => row.get(0)?,
             None => 0,
         };
-    let known = MIGRATIONS.last().map_or(0, |(version, ..)| *version);
+    let known = newest_version();
     if found > known {
         return Err(StoreError::TooNew { found, known });
     }

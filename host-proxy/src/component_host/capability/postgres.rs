@@ -18,7 +18,7 @@ use wasmtime::component::{
 };
 
 use self::pool::Lease;
-pub(crate) use self::pool::Pools;
+pub(crate) use self::pool::{Pools, connect};
 use self::statement::Started;
 use super::batches::Batches;
 use super::bindings::spin::postgres::postgres::{

@@ -125,6 +125,12 @@ fn create(
     Ok((pool, tls))
 }
 
+/// A connection of its own, made as those of guests are, to whatever the address names.
+pub(crate) async fn connect(address: &str) -> Result<Object, Error> {
+    let (pool, _) = create(address.parse().map_err(failed)?, None)?;
+    pool.get().await.map_err(failed)
+}
+
 /// Whether the text is certificates in PEM.
 pub(super) fn check_ca_root(certificates: &str) -> Result<(), String> {
     tls_config(Some(certificates)).map(drop).map_err(|error| error.to_string())

@@ -1,0 +1,71 @@
+//! The addresses: free, or held by the `zlh` that runs.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::HOST;
+use http::{Request, StatusCode};
+use http_body_util::Empty;
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+
+use super::Verdict;
+use super::folder::holder;
+use crate::app::url;
+use crate::config::Config;
+
+/// It answers from memory.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Every listener of these settings, by its flag.
+pub(super) fn of(config: &Config) -> Vec<(&'static str, SocketAddr)> {
+    let mut listeners = vec![("--listen", config.listen)];
+    listeners.extend(config.ide_listen.map(|address| ("--ide-listen", address)));
+    listeners.push(("--admin-listen", config.admin_listen));
+    listeners.push(("--artifact-listen", config.artifact_listen));
+    listeners
+}
+
+pub(super) async fn listener(config: &Config, flag: &str, address: SocketAddr) -> Verdict {
+    match TcpListener::bind(address) {
+        Ok(_) => Verdict::ok(format!("{address} is free")),
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+            // Only the one that uses this data folder was started with these settings.
+            let ours = matches!(holder(config), Ok(Some(_))) && is_alive(config.admin_listen).await;
+            match ours {
+                true => Verdict::ok(format!("{address} is taken, and zlh is alive")),
+                false => Verdict::wrong(
+                    format!(
+                        "{address} is taken by something that is not the zlh of this data folder"
+                    ),
+                    format!("end it (`ss -ltnp` names it), or give another `{flag}`"),
+                ),
+            }
+        }
+        Err(error) => Verdict::wrong(
+            format!("{address} cannot be listened on: {error}"),
+            format!("give `{flag}` an address of this machine, and a port that its user may take"),
+        ),
+    }
+}
+
+/// Whether `/livez` there says so.
+async fn is_alive(admin: SocketAddr) -> bool {
+    let asked = tokio::time::timeout(ANSWER_TIMEOUT, livez(admin)).await;
+    asked.is_ok_and(|status| status.is_ok_and(|status| status == StatusCode::OK))
+}
+
+async fn livez(admin: SocketAddr) -> Result<StatusCode, Box<dyn std::error::Error + Send + Sync>> {
+    let url = url(admin);
+    let authority = url.trim_start_matches("http://");
+    let stream = TcpStream::connect(authority).await?;
+    let (mut sender, connection) =
+        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+    let connection = tokio::spawn(connection);
+    let request = Request::get("/livez").header(HOST, authority).body(Empty::<Bytes>::new())?;
+    let status = sender.send_request(request).await?.status();
+    connection.abort();
+    Ok(status)
+}
