@@ -5,6 +5,7 @@
 mod artifacts;
 mod build;
 mod check;
+mod kubernetes;
 mod layout;
 mod new_component;
 mod openapi;
@@ -56,6 +57,8 @@ enum Command {
     Check,
     /// Write docs/openapi.json from the components' code.
     Openapi,
+    /// Write the SpinApps and routes of deploy/kubernetes from spin.toml.
+    Kubernetes,
     /// Exactly what CI runs.
     Ci,
     /// Write a component's folder, its stanza in spin.toml and its contract test.
@@ -89,6 +92,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Test { filter } => test::run(&workspace, filter.as_deref()),
         Command::Check => check::run(&workspace),
         Command::Openapi => openapi::run(&workspace),
+        Command::Kubernetes => kubernetes::run(&workspace),
         Command::Ci => test::run(&workspace, None),
         Command::NewComponent { name } => new_component::run(&workspace, &name),
     }

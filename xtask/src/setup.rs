@@ -27,10 +27,11 @@ const ARTIFACT_TOOLS: &[Tool] = &[
 ];
 
 /// The real browser of the browser tests, and the databases of those on PostgreSQL and Redis: the tests start
-/// servers of their own, and Debian's need not run.
+/// servers of their own, and Debian's need not run. systemd need not either: it checks its units.
 const TEST_TOOLS: &[Tool] = &[
     Tool { program: "postgres", package: "postgresql" },
     Tool { program: "redis-server", package: "redis-server" },
+    Tool { program: "systemd-analyze", package: "systemd" },
     Tool { program: "chromium", package: "chromium" },
     Tool { program: "chromedriver", package: "chromium-driver" },
 ];
