@@ -1,6 +1,6 @@
 //! Looks at what a host would be started on, one thing at a time, for `zlh doctor`.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use deadpool_postgres::Object;
 use time::OffsetDateTime;
@@ -19,7 +19,7 @@ pub(crate) struct Configured {
     /// Labels of every store and database in it.
     pub(crate) labels: Vec<String>,
     /// Where the SQLite database `default` is, if not in the state folder.
-    pub(crate) sqlite: Option<std::path::PathBuf>,
+    pub(crate) sqlite: Option<PathBuf>,
 }
 
 /// Reads the runtime configuration. Blocks.

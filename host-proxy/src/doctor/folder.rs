@@ -108,11 +108,7 @@ pub(super) async fn secrets(config: &Config) -> Verdict {
         Ok(None) => Verdict::ok(format!("{}, for its owner only", folder.display())),
         Ok(Some(path)) => Verdict::wrong(
             format!("others may read {}", path.display()),
-            format!(
-                "chmod go= {}; and if others could have read it, remove it: a new one is made at \
-                 the next start, and everybody logs in again",
-                path.display()
-            ),
+            format!("chmod go= {}; who could read it may know it", path.display()),
         ),
     }
 }
