@@ -152,6 +152,7 @@ mod tests {
     fn a_secret_that_others_may_read_is_named() {
         let folder = tempfile::tempdir().unwrap();
         let secret = folder.path().join("agent-secret");
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o700)).unwrap();
         fs::write(&secret, "").unwrap();
         let open = |mode| {
             fs::set_permissions(&secret, fs::Permissions::from_mode(mode)).unwrap();
