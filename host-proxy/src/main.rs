@@ -24,6 +24,10 @@ use zlh_host_proxy::hand_over::Program;
 use zlh_host_proxy::shutdown::Shutdown;
 use zlh_host_proxy::traces::{self, Traces};
 
+/// Requests allocate on one thread and free on another, in sizes that differ; glibc keeps what that leaves.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Hosting control plane: game servers and dev containers on your own hardware.
 #[derive(Parser)]
 #[command(name = "zlh", version)]
