@@ -1,11 +1,13 @@
 //! `auth`: accounts and logins.
 
 use http::Method;
-use serde_json::json;
+use serde_json::{Value, json};
 use system_tests::api::PASSWORD;
 use system_tests::host::Host;
 
-use crate::{assert_invalid, assert_unauthenticated, with, with_unknown, without};
+use crate::{
+    assert_invalid, assert_too_large, assert_unauthenticated, with, with_unknown, without,
+};
 
 #[tokio::test]
 async fn who_registers_is_logged_in() {
@@ -159,6 +161,38 @@ async fn a_logout_ends_its_own_login_only() {
     assert_unauthenticated(&here.get("/api/auth/me").await);
     assert_unauthenticated(&host.api.refresh(&here.refresh_token).await);
     elsewhere.get("/api/auth/me").await.expect(200);
+}
+
+#[tokio::test]
+async fn names_that_are_given_are_changed_and_others_are_kept() {
+    let host = Host::start().await;
+    let session = host.somebody("ann").await;
+    let change = async |body: Value| {
+        session.call(Method::PATCH, "/api/auth/me", Some(&body)).await.expect(200).json()
+    };
+
+    change(json!({ "firstName": "Ann", "lastName": "Other" })).await;
+    let user = change(json!({ "lastName": "Smith" })).await["user"].clone();
+
+    assert_eq!((&user["firstName"], &user["lastName"]), (&json!("Ann"), &json!("Smith")));
+    let long = json!({ "displayName": "x".repeat(101) });
+    for body in [long, json!({ "firstName": "" }), with_unknown(&json!({})), json!([])] {
+        assert_invalid(&session.call(Method::PATCH, "/api/auth/me", Some(&body)).await);
+    }
+    let body = json!({ "firstName": "Eve" });
+    assert_unauthenticated(&host.api.call(Method::PATCH, "/api/auth/me", None, Some(&body)).await);
+    assert_eq!(session.get("/api/auth/me").await.expect(200).json()["user"], user);
+}
+
+#[tokio::test]
+async fn a_body_that_is_too_large_is_not_read() {
+    let host = Host::start().await;
+    let session = host.somebody("ann").await;
+
+    for route in ["register", "login", "refresh"] {
+        assert_too_large(&session, Method::POST, &format!("/api/auth/{route}")).await;
+    }
+    assert_too_large(&session, Method::PATCH, "/api/auth/me").await;
 }
 
 #[tokio::test]

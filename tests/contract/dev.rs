@@ -1,6 +1,7 @@
 //! `dev`: code-server of one's own dev container.
 
 use http::Method;
+use serde_json::json;
 use system_tests::host::Host;
 
 use crate::{assert_not_found, assert_unauthenticated};
@@ -23,16 +24,30 @@ async fn the_containers_agent_is_told() {
 }
 
 #[tokio::test]
+async fn what_takes_longer_goes_on() {
+    let host = Host::start().await;
+    let session = host.somebody("ann").await;
+    let agent = host.agent(202, r#"{"ok":true,"codeServerRunning":false}"#).await;
+    let there = host.created(&session, agent.address.port(), 2).await;
+
+    for action in ACTIONS {
+        let reply = session.post(&format!("/api/dev/{}/codeserver/{action}", there.vmid)).await;
+        assert_eq!(reply.expect(202).json(), json!({ "ok": true, "codeServerRunning": false }));
+    }
+}
+
+#[tokio::test]
 async fn an_agent_that_is_busy_is_a_conflict() {
     let host = Host::start().await;
     let session = host.somebody("ann").await;
     let agent = host.agent(409, r#"{"error":"an operation is running","code":"conflict"}"#).await;
     let there = host.created(&session, agent.address.port(), 2).await;
 
-    let reply = session.post(&format!("/api/dev/{}/codeserver/restart", there.vmid)).await;
-
-    assert_eq!(reply.status, 409, "{}", reply.text());
-    assert_eq!(reply.json()["code"], "conflict");
+    for action in ACTIONS {
+        let reply = session.post(&format!("/api/dev/{}/codeserver/{action}", there.vmid)).await;
+        assert_eq!(reply.status, 409, "{}", reply.text());
+        assert_eq!(reply.json()["code"], "conflict");
+    }
 }
 
 #[tokio::test]

@@ -18,7 +18,9 @@ mod servers;
 mod token_kinds;
 mod tokens;
 
+use http::Method;
 use serde_json::{Value, json};
+use system_tests::Session;
 use system_tests::http::Reply;
 
 /// What every route answers without a credential that it accepts.
@@ -42,6 +44,14 @@ fn assert_not_found(reply: &Reply) {
 fn assert_invalid(reply: &Reply) {
     assert_eq!(reply.status, 400, "{}", reply.text());
     assert_eq!(reply.json()["code"], "invalid");
+}
+
+/// What a route answers to a body that is larger than any that it takes.
+async fn assert_too_large(session: &Session, method: Method, path: &str) {
+    let body = json!({ "name": "x".repeat(70_000) });
+    let reply = session.call(method, path, Some(&body)).await;
+    assert_eq!(reply.status, 413, "{}", reply.text());
+    assert_eq!(reply.json()["code"], "too_large");
 }
 
 /// The body with one member being another.

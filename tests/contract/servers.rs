@@ -6,7 +6,8 @@ use system_tests::api::{dev_container, started};
 use system_tests::host::Host;
 
 use crate::{
-    assert_invalid, assert_not_found, assert_unauthenticated, with, with_unknown, without,
+    assert_invalid, assert_not_found, assert_too_large, assert_unauthenticated, with, with_unknown,
+    without,
 };
 
 #[tokio::test]
@@ -84,6 +85,7 @@ async fn a_creation_that_makes_no_sense_is_refused() {
         assert_eq!(reply.status, 400, "{body}: {}", reply.text());
         assert_invalid(&reply);
     }
+    assert_too_large(&session, Method::POST, "/api/instances").await;
     assert_eq!(session.get("/api/instances").await.expect(200).json()["rows"], json!([]));
 }
 
@@ -129,6 +131,7 @@ async fn nothing_is_told_without_a_token() {
     let host = Host::start().await;
 
     for (method, path) in [
+        (Method::GET, "/api/catalog/dev"),
         (Method::GET, "/api/instances"),
         (Method::POST, "/api/instances"),
         (Method::GET, "/api/instances/6000"),
@@ -139,6 +142,19 @@ async fn nothing_is_told_without_a_token() {
         (Method::GET, "/api/operations/00000000-0000-4000-8000-000000000000"),
     ] {
         assert_unauthenticated(&host.api.call(method, path, None, None).await);
+    }
+}
+
+#[tokio::test]
+async fn a_page_that_is_none_is_refused() {
+    let host = Host::start().await;
+    let session = host.somebody("ann").await;
+
+    for list in ["/api/instances", "/api/servers"] {
+        for page in ["limit=0", "limit=101", "limit=x", "cursor=", "cursor=x", "limit=1&limit=1"] {
+            assert_invalid(&session.get(&format!("{list}?{page}")).await);
+        }
+        session.get(&format!("{list}?limit=1&cursor=1.6000")).await.expect(200);
     }
 }
 
@@ -183,6 +199,41 @@ async fn older_clients_list_servers_and_delete_containers() {
     assert_eq!((&begun["ok"], &begun["archived"]), (&json!(true), &json!(false)));
     let operation = session.operation(begun["operationId"].as_str().unwrap()).await;
     assert_eq!((&operation["kind"], &operation["vmid"]), (&json!("delete"), &json!(there.vmid)));
+}
+
+#[tokio::test]
+async fn what_is_being_created_is_not_deleted() {
+    let host = Host::start().await;
+    let session = host.somebody("ann").await;
+    let (there, _) = host.claimed(&session).await;
+
+    for things in ["instances", "containers"] {
+        let path = format!("/api/{things}/{}", there.vmid);
+        let reply = session.call(Method::DELETE, &path, None).await;
+        assert_eq!(reply.status, 409, "{}", reply.text());
+        assert_eq!(reply.json()["code"], "conflict");
+    }
+}
+
+#[tokio::test]
+async fn older_clients_are_told_when_a_container_is_gone() {
+    let host = Host::start().await;
+    let session = host.somebody("ann").await;
+    let there = host.created(&session, 1, 2).await;
+    let path = format!("/api/containers/{}", there.vmid);
+    session.call(Method::DELETE, &path, None).await.expect(202);
+
+    let claim = json!({ "owner": "test-proxy", "leaseSeconds": 60, "workingOn": [] });
+    let claimed = host.internal(Method::POST, "/internal/operations/claim", Some(&claim)).await;
+    let operation = claimed.expect(200).json()["operation"].clone();
+    let finish = format!("/internal/operations/{}/finish", operation["id"].as_str().unwrap());
+    let deleted = json!({ "lease": operation["lease"], "outcome": "deleted" });
+    host.internal(Method::POST, &finish, Some(&deleted)).await.expect(204);
+
+    let gone = session.call(Method::DELETE, &path, None).await.expect(200).json();
+    assert_eq!(gone, json!({ "ok": true, "vmid": there.vmid, "archived": true }));
+    let other = host.somebody("bob").await;
+    assert_not_found(&other.call(Method::DELETE, &path, None).await);
 }
 
 #[tokio::test]

@@ -6,8 +6,8 @@ use std::time::Duration;
 use ::http::Method;
 use serde_json::{Value, json};
 
-use crate::eventually;
 use crate::http::{Reply, request, send};
+use crate::{calls, eventually};
 
 /// Long enough to unpack code-server on a machine that does other things as well.
 const PROVISIONING: Duration = Duration::from_secs(240);
@@ -68,7 +68,9 @@ impl Api {
         body: Option<&Value>,
     ) -> Reply {
         let reply = send(self.address, request(method.clone(), path, headers, body)).await;
-        reply.unwrap_or_else(|error| panic!("{method} {path}: {error}"))
+        let reply = reply.unwrap_or_else(|error| panic!("{method} {path}: {error}"));
+        calls::record(&method, path, reply.status);
+        reply
     }
 
     /// A new account, logged in.

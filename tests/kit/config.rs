@@ -33,6 +33,18 @@ pub fn zlh() -> PathBuf {
     program
 }
 
+/// The program schemathesis, which `cargo xtask test` installs.
+#[must_use]
+pub fn schemathesis() -> PathBuf {
+    let program = root().join("target/schemathesis/bin/schemathesis");
+    assert!(
+        program.is_file(),
+        "{} is missing: run the tests with `cargo xtask test`",
+        program.display()
+    );
+    program
+}
+
 /// The artifact store that `cargo xtask artifacts` makes.
 #[must_use]
 pub fn artifacts() -> PathBuf {

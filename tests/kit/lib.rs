@@ -14,6 +14,7 @@
 pub mod api;
 pub mod app;
 pub mod browser;
+mod calls;
 pub mod components;
 pub mod config;
 pub mod databases;

@@ -5,6 +5,7 @@
 mod artifacts;
 mod build;
 mod check;
+mod coverage;
 mod kubernetes;
 mod layout;
 mod new_component;

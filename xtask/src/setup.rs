@@ -1,11 +1,13 @@
 //! Installs what building and testing need and what is missing here.
 
+use std::fs;
 use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context as _, bail};
 
 use crate::shell::{self, note, phase};
+use crate::workspace::Workspace;
 
 /// What the components are compiled for; rust-toolchain.toml names it too.
 pub(crate) const WASM_TARGET: &str = "wasm32-wasip2";
@@ -72,9 +74,44 @@ pub(crate) fn test_tools() -> anyhow::Result<()> {
     debian(TEST_TOOLS)
 }
 
+/// schemathesis, in a Python environment of its own below `target` of the repository, where the tests look.
+///
+/// # Errors
+/// When Python is missing and cannot be installed, or pip fails.
+pub(crate) fn schemathesis(workspace: &Workspace) -> anyhow::Result<()> {
+    const VERSIONS: &str = "requirements.txt";
+
+    let folder = workspace.root.join("target/schemathesis");
+    let wanted = workspace.root.join("tests/description").join(VERSIONS);
+    let wanted_text = fs::read_to_string(&wanted)
+        .with_context(|| format!("could not read {}", wanted.display()))?;
+    // Written last.
+    let installed = folder.join(VERSIONS);
+    if fs::read_to_string(&installed).is_ok_and(|text| text == wanted_text) {
+        return Ok(());
+    }
+    let probe = Command::new("python3").args(["-c", "import ensurepip, venv"]).output();
+    if !probe.is_ok_and(|output| output.status.success()) {
+        install(&["python3", "python3-venv"])?;
+    }
+
+    phase("Installing schemathesis with pip");
+    shell::run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&folder))?;
+    let mut pip = Command::new(folder.join("bin/python"));
+    pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--requirement"]);
+    shell::run(pip.arg(&wanted))?;
+    fs::write(&installed, wanted_text)
+        .with_context(|| format!("could not write {}", installed.display()))
+}
+
 fn debian(tools: &[Tool]) -> anyhow::Result<()> {
     let missing: Vec<&str> =
         tools.iter().filter(|tool| !is_installed(tool.program)).map(|tool| tool.package).collect();
+    install(&missing)
+}
+
+/// Installs Debian packages, or says which are missing.
+fn install(missing: &[&str]) -> anyhow::Result<()> {
     if missing.is_empty() {
         return Ok(());
     }
@@ -94,10 +131,10 @@ fn debian(tools: &[Tool]) -> anyhow::Result<()> {
         command
     };
     let arguments = ["install", "-y", "--no-install-recommends"];
-    if shell::run(apt().args(arguments).args(&missing)).is_err() {
+    if shell::run(apt().args(arguments).args(missing)).is_err() {
         note("trying again with fresh package lists");
         shell::run(apt().arg("update"))?;
-        shell::run(apt().args(arguments).args(&missing))
+        shell::run(apt().args(arguments).args(missing))
             .with_context(|| format!("install them with `{install}`"))?;
     }
     Ok(())

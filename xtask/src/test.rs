@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use crate::shell::{self, phase};
 use crate::workspace::Workspace;
-use crate::{artifacts, build, check, setup};
+use crate::{artifacts, build, check, coverage, setup};
 
 /// Without a filter, what CI runs: the checks, and all tests. With one, only the tests whose name
 /// contains it.
@@ -16,7 +16,8 @@ pub(crate) fn run(workspace: &Workspace, filter: Option<&str>) -> anyhow::Result
     steps.run("tools", || {
         setup::wasm_target()?;
         setup::artifact_tools()?;
-        setup::test_tools()
+        setup::test_tools()?;
+        setup::schemathesis(workspace)
     })?;
     if filter.is_none() {
         steps.run("checks", || check::run(workspace))?;
@@ -32,13 +33,17 @@ pub(crate) fn run(workspace: &Workspace, filter: Option<&str>) -> anyhow::Result
         let build = ["build", "--workspace", "--all-targets"];
         shell::run(shell::cargo().args(build).current_dir(&workspace.root))
     })?;
+    let calls = coverage::folder(workspace)?;
     steps.run("tests", || {
         phase("Running the tests");
         let mut cargo = shell::cargo();
         cargo.args(["test", "--workspace", "--all-targets", "--no-fail-fast"]);
         cargo.args(filter).current_dir(&workspace.root);
         cargo.env("ZLH_TEST_PROGRAMS", workspace.target.join("debug"));
-        shell::run(&mut cargo)
+        cargo.env("ZLH_TEST_CALLS", &calls);
+        shell::run(&mut cargo)?;
+        // With a filter, most operations are not called.
+        if filter.is_none() { coverage::check(workspace, &calls) } else { Ok(()) }
     })?;
     steps.run("tests on PostgreSQL and Redis", || {
         phase("Running the contract and system tests on PostgreSQL and Redis");

@@ -9,9 +9,10 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use http::header::AUTHORIZATION;
 use http::{Method, Request, StatusCode};
-use serde_json::{Value, json};
-use zlh_agent_protocol::agent::agent_token;
-use zlh_api::{ApiError, Conflict, Failure, Json, NotFound, Path, Unauthenticated};
+use serde_json::json;
+use utoipa::IntoResponses;
+use zlh_agent_protocol::agent::{CodeServerState, agent_token};
+use zlh_api::{ApiError, Conflict, ErrorBody, Failure, Json, NotFound, Path, Unauthenticated};
 use zlh_authn::Actor;
 use zlh_guest::Clock;
 use zlh_ids::Vmid;
@@ -41,6 +42,26 @@ pub struct Dev {
     pub clock: Clock,
 }
 
+/// What comes of asking an agent.
+#[derive(IntoResponses)]
+pub enum Answered {
+    /// 200.
+    #[response(status = 200, description = "It is so")]
+    Done(CodeServerState),
+    /// 202.
+    #[response(
+        status = 202,
+        description = "It takes longer, and goes on: the server's status tells"
+    )]
+    Begun(CodeServerState),
+    /// 502.
+    #[response(status = 502, description = "The agent did not answer as agents do")]
+    Broken(ErrorBody),
+    /// Whatever status the agent refused with.
+    #[response(status = "default", description = "The agent refused; `details` has its words")]
+    Refused(ErrorBody),
+}
+
 zlh_api::operations!(pub Dev: start_code_server, stop_code_server, restart_code_server);
 
 /// The routes of this component.
@@ -55,11 +76,7 @@ pub fn router(dev: Dev) -> Router {
     tag = "dev containers",
     params(("id" = Vmid, Path)),
     security(("token" = [])),
-    responses(
-        (status = 200, body = Object, description = "The agent's answer"),
-        (status = 202, body = Object, description = "It goes on"),
-        Unauthenticated, NotFound, Conflict, Failure
-    ),
+    responses(Unauthenticated, NotFound, Conflict, Failure, Answered),
 )]
 async fn start_code_server(
     State(dev): State<Dev>,
@@ -76,11 +93,7 @@ async fn start_code_server(
     tag = "dev containers",
     params(("id" = Vmid, Path)),
     security(("token" = [])),
-    responses(
-        (status = 200, body = Object, description = "The agent's answer"),
-        (status = 202, body = Object, description = "It goes on"),
-        Unauthenticated, NotFound, Conflict, Failure
-    ),
+    responses(Unauthenticated, NotFound, Conflict, Failure, Answered),
 )]
 async fn stop_code_server(
     State(dev): State<Dev>,
@@ -97,11 +110,7 @@ async fn stop_code_server(
     tag = "dev containers",
     params(("id" = Vmid, Path)),
     security(("token" = [])),
-    responses(
-        (status = 200, body = Object, description = "The agent's answer"),
-        (status = 202, body = Object, description = "It goes on"),
-        Unauthenticated, NotFound, Conflict, Failure
-    ),
+    responses(Unauthenticated, NotFound, Conflict, Failure, Answered),
 )]
 async fn restart_code_server(
     State(dev): State<Dev>,
@@ -147,12 +156,12 @@ async fn control_code_server(
     tracing::info!(%vmid, verb = verb.as_str(), status = status.as_u16(), "an agent answered");
 
     // Respond.
-    match serde_json::from_slice(answer.body()) {
-        Ok(body) if status.is_success() => Ok((status, Json::<Value>(body)).into_response()),
-        body => Err(ApiError::Agent {
+    match serde_json::from_slice::<CodeServerState>(answer.body()) {
+        Ok(state) if status.is_success() => Ok((status, Json(state)).into_response()),
+        _ => Err(ApiError::Agent {
             status: forwarded(status),
             message: format!("the agent could not {} code-server", verb.as_str()),
-            details: body.unwrap_or_default(),
+            details: serde_json::from_slice(answer.body()).unwrap_or_default(),
         }),
     }
 }

@@ -159,8 +159,9 @@ pub struct Version {
 /// `POST /dev/codeserver/{start,stop,restart}`: 200 once it is so; 202 when that takes longer than a request
 /// may, and goes on: `/status` tells. 409 while another operation runs or
 /// before a configuration with code-server; 503 when code-server does not come up.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(description = "Whether code-server runs, as the container's agent says.")]
 pub struct CodeServerState {
     /// Always true.
     pub ok: bool,

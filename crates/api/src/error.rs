@@ -7,6 +7,7 @@ use axum::response::{IntoResponse, Response};
 use http::header::{RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderValue, StatusCode};
 use serde::Serialize;
+use serde_json::Value;
 use utoipa::ToSchema;
 use zlh_error_code::Code;
 
@@ -68,7 +69,7 @@ pub enum ApiError {
         /// What was being tried.
         message: String,
         /// The agent's own words.
-        details: serde_json::Value,
+        details: Value,
     },
 }
 
@@ -87,7 +88,7 @@ pub struct ErrorBody {
     /// The words of whoever refused, where that was not this API.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false, value_type = Option<Object>)]
-    pub details: Option<serde_json::Value>,
+    pub details: Option<Value>,
 }
 
 /// Carried by a 5xx response to the place that logs it.
@@ -142,7 +143,8 @@ impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let (field, details) = match &self {
             Self::Invalid { field, .. } => (*field, None),
-            Self::Agent { details, .. } => (None, Some(details.clone())),
+            // What is no object is nothing that an agent says.
+            Self::Agent { details, .. } => (None, Some(details.clone()).filter(Value::is_object)),
             _ => (None, None),
         };
         let body =

@@ -13,7 +13,11 @@ pub struct Invalid(pub ErrorBody);
 
 /// 401.
 #[derive(IntoResponses)]
-#[response(status = 401, description = "No credential that verifies")]
+#[response(
+    status = 401,
+    description = "No credential that verifies",
+    headers(("WWW-Authenticate" = String, description = "`Bearer`"))
+)]
 pub struct Unauthenticated(pub ErrorBody);
 
 /// 404.
@@ -26,10 +30,28 @@ pub struct NotFound(pub ErrorBody);
 #[response(status = 409, description = "The right request in the wrong state")]
 pub struct Conflict(pub ErrorBody);
 
-/// Everything else that can go wrong with any request: 405, 413, 429, 5xx.
+/// 413.
 #[derive(IntoResponses)]
-#[response(status = "default", description = "Refused or failed; `code` says why")]
-pub struct Failure(pub ErrorBody);
+#[response(status = 413, description = "The body is too large")]
+pub struct TooLarge(pub ErrorBody);
+
+/// What is not the client's doing, and can become of any request.
+#[derive(IntoResponses)]
+pub enum Failure {
+    /// 500.
+    #[response(status = 500, description = "A bug")]
+    Internal(ErrorBody),
+    /// 503.
+    #[response(
+        status = 503,
+        description = "Something that this needs is down or busy",
+        headers(("Retry-After" = u32, description = "Seconds"))
+    )]
+    Unavailable(ErrorBody),
+    /// 504.
+    #[response(status = 504, description = "It took longer than a request may")]
+    Timeout(ErrorBody),
+}
 
 /// Declares the operations of a module: its `routes()`, and natively `openapi()`, which describes them.
 ///

@@ -5,7 +5,7 @@ use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use utoipa::ToSchema;
-use zlh_api::{ApiError, Conflict, Failure, Invalid, Json, Unauthenticated};
+use zlh_api::{ApiError, Conflict, Failure, Invalid, Json, TooLarge, Unauthenticated};
 use zlh_authn::{Actor, Role};
 use zlh_guest::rfc3339;
 use zlh_ids::UserId;
@@ -86,7 +86,7 @@ struct Profile {
     path = "/api/auth/register",
     tag = "accounts",
     request_body = Register,
-    responses((status = 201, body = LoggedIn), Invalid, Conflict, Failure),
+    responses((status = 201, body = LoggedIn), Invalid, Conflict, TooLarge, Failure),
 )]
 async fn register(
     State(auth): State<Auth>,
@@ -134,7 +134,7 @@ async fn get_me(State(auth): State<Auth>, actor: Actor) -> Result<Json<Me>, ApiE
     tag = "accounts",
     request_body = UpdateMe,
     security(("token" = [])),
-    responses((status = 200, body = Me), Invalid, Unauthenticated, Failure),
+    responses((status = 200, body = Me), Invalid, Unauthenticated, TooLarge, Failure),
 )]
 async fn update_me(
     State(auth): State<Auth>,
@@ -181,7 +181,8 @@ pub(super) async fn add_user(
 
 async fn me(db: &Db, id: UserId) -> Result<Json<Me>, ApiError> {
     let user = store::user(db, id).await.map_err(unavailable)?;
-    let user = user.ok_or(ApiError::NotFound)?;
+    // A login whose account went is none.
+    let user = user.ok_or(ApiError::Unauthenticated)?;
     Ok(Json(Me { ok: true, user: profile(user) }))
 }
 

@@ -4,7 +4,7 @@ use axum::extract::State;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use utoipa::ToSchema;
-use zlh_api::{ApiError, Failure, Invalid, Json, Unauthenticated};
+use zlh_api::{ApiError, Failure, Invalid, Json, TooLarge, Unauthenticated};
 use zlh_authn::Actor;
 use zlh_authn::token::{hash_secret, random_base64};
 use zlh_ids::{SessionId, UserId};
@@ -61,7 +61,7 @@ struct LoggedOut {
     path = "/api/auth/login",
     tag = "accounts",
     request_body = Login,
-    responses((status = 200, body = LoggedIn), Invalid, Unauthenticated, Failure),
+    responses((status = 200, body = LoggedIn), Invalid, Unauthenticated, TooLarge, Failure),
 )]
 async fn login(
     State(auth): State<Auth>,
@@ -107,7 +107,7 @@ async fn login(
     path = "/api/auth/refresh",
     tag = "accounts",
     request_body = Refresh,
-    responses((status = 200, body = LoggedIn), Invalid, Unauthenticated, Failure),
+    responses((status = 200, body = LoggedIn), Invalid, Unauthenticated, TooLarge, Failure),
 )]
 async fn refresh(
     State(auth): State<Auth>,

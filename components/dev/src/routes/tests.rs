@@ -3,6 +3,7 @@ use std::sync::Mutex;
 use axum::body::Body;
 use http::{HeaderMap, header};
 use http_body_util::BodyExt;
+use serde_json::Value;
 use tower::ServiceExt;
 use zlh_authn::{AuthFailure, HostProxy, Role, Verifier, with_verifier};
 use zlh_ids::{InstanceId, SessionId, UserId};
@@ -206,11 +207,12 @@ async fn an_agents_refusal_is_forwarded_with_its_words() {
 
 #[tokio::test]
 async fn what_is_not_the_customers_doing_is_a_bad_gateway() {
-    for answer in [(302, "{}"), (401, "{}"), (403, "{}"), (200, "<html>"), (200, "")] {
+    for answer in [(302, "{}"), (401, "{}"), (403, "{}"), (200, "<html>"), (200, ""), (200, "{}")] {
         let (status, headers, body) = World::new(Some(answer)).await.start().await;
 
         assert_eq!(status, StatusCode::BAD_GATEWAY, "{answer:?}");
         assert!(body.contains(r#""code":"unavailable""#), "{body}");
+        assert!(!body.contains("null"), "{body}");
         assert!(
             !headers.contains_key(header::WWW_AUTHENTICATE)
                 && !headers.contains_key(header::LOCATION)

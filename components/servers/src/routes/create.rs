@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 use utoipa::ToSchema;
 use zlh_agent_protocol::artifact::{CODE_SERVER_ADDON, DevCatalog};
 use zlh_agent_protocol::internal::InstanceSpec;
-use zlh_api::{ApiError, Conflict, Failure, Invalid, Json, Unauthenticated};
+use zlh_api::{ApiError, Conflict, Failure, Invalid, Json, TooLarge, Unauthenticated};
 use zlh_authn::Actor;
 use zlh_ids::{ContainerType, UserId};
 use zlh_storage::Db;
@@ -27,15 +27,15 @@ zlh_api::operations!(pub(super) Servers: create_instance);
 #[serde(deny_unknown_fields)]
 struct CreateInstance {
     #[serde(default, alias = "container_type")]
-    #[schema(required, pattern = "^dev$")]
+    #[schema(required, pattern = "^dev$", example = "dev")]
     ctype: String,
     /// One of the catalogue.
     #[serde(default)]
-    #[schema(required)]
+    #[schema(required, example = "node")]
     runtime: String,
     /// One of the catalogue.
     #[serde(default)]
-    #[schema(required)]
+    #[schema(required, example = "24")]
     version: String,
     #[schema(min_length = 1, max_length = 64)]
     name: Option<String>,
@@ -74,7 +74,25 @@ struct CreateInstance {
     request_body = CreateInstance,
     params(("Idempotency-Key" = Option<String>, Header, description = "Makes the request once, however often it is sent", pattern = "^[!-~]{1,255}$")),
     security(("token" = [])),
-    responses((status = 202, body = Begun), Invalid, Unauthenticated, Conflict, Failure),
+    responses(
+        (
+            status = 202,
+            description = "It goes on: the operation tells how far it is",
+            body = Begun,
+            headers(("Location" = String, description = "The operation")),
+            links(
+                ("operation" = (operation_id = "get_operation", parameters(("id" = "$response.body#/operationId")))),
+                ("instance" = (operation_id = "get_instance", parameters(("vmid" = "$response.body#/vmid")))),
+                ("status" = (operation_id = "get_status", parameters(("vmid" = "$response.body#/vmid")))),
+                ("ideToken" = (operation_id = "create_ide_token", parameters(("id" = "$response.body#/vmid")))),
+                ("start" = (operation_id = "start_code_server", parameters(("id" = "$response.body#/vmid")))),
+                ("stop" = (operation_id = "stop_code_server", parameters(("id" = "$response.body#/vmid")))),
+                ("restart" = (operation_id = "restart_code_server", parameters(("id" = "$response.body#/vmid")))),
+                ("delete" = (operation_id = "delete_instance", parameters(("vmid" = "$response.body#/vmid"))))
+            )
+        ),
+        Invalid, Unauthenticated, Conflict, TooLarge, Failure
+    ),
 )]
 async fn create_instance(
     State(servers): State<Servers>,

@@ -39,7 +39,16 @@ struct DeletedContainer {
     tag = "instances",
     params(("vmid" = Vmid, Path)),
     security(("token" = [])),
-    responses((status = 202, body = Begun), Unauthenticated, NotFound, Conflict, Failure),
+    responses(
+        (
+            status = 202,
+            description = "It goes on: the operation tells how far it is",
+            body = Begun,
+            headers(("Location" = String, description = "The operation")),
+            links(("operation" = (operation_id = "get_operation", parameters(("id" = "$response.body#/operationId")))))
+        ),
+        Unauthenticated, NotFound, Conflict, Failure
+    ),
 )]
 async fn delete_instance(
     State(servers): State<Servers>,
@@ -56,7 +65,17 @@ async fn delete_instance(
     tag = "instances",
     params(("vmid" = Vmid, Path)),
     security(("token" = [])),
-    responses((status = 200, body = DeletedContainer, description = "It is gone"), (status = 202, body = DeletedContainer), Unauthenticated, NotFound, Conflict, Failure),
+    responses(
+        (status = 200, description = "It is gone", body = DeletedContainer),
+        (
+            status = 202,
+            description = "It goes on: the operation tells how far it is",
+            body = DeletedContainer,
+            headers(("Location" = String, description = "The operation")),
+            links(("operation" = (operation_id = "get_operation", parameters(("id" = "$response.body#/operationId")))))
+        ),
+        Unauthenticated, NotFound, Conflict, Failure
+    ),
 )]
 async fn delete_container(
     State(servers): State<Servers>,
