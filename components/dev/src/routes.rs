@@ -42,24 +42,15 @@ pub struct Dev {
     pub clock: Clock,
 }
 
-/// What comes of asking an agent.
+/// What becomes of an agent that does not do it.
 #[derive(IntoResponses)]
-pub enum Answered {
-    /// 200.
-    #[response(status = 200, description = "It is so")]
-    Done(CodeServerState),
-    /// 202.
-    #[response(
-        status = 202,
-        description = "It takes longer, and goes on: the server's status tells"
-    )]
-    Begun(CodeServerState),
+pub enum Refused {
     /// 502.
     #[response(status = 502, description = "The agent did not answer as agents do")]
     Broken(ErrorBody),
     /// Whatever status the agent refused with.
     #[response(status = "default", description = "The agent refused; `details` has its words")]
-    Refused(ErrorBody),
+    ByAgent(ErrorBody),
 }
 
 zlh_api::operations!(pub Dev: start_code_server, stop_code_server, restart_code_server);
@@ -76,7 +67,11 @@ pub fn router(dev: Dev) -> Router {
     tag = "dev containers",
     params(("id" = Vmid, Path)),
     security(("token" = [])),
-    responses(Unauthenticated, NotFound, Conflict, Failure, Answered),
+    responses(
+        (status = 200, body = CodeServerState, description = "It is so"),
+        (status = 202, body = CodeServerState, description = "It goes on: the server's status tells"),
+        Unauthenticated, NotFound, Conflict, Failure, Refused
+    ),
 )]
 async fn start_code_server(
     State(dev): State<Dev>,
@@ -93,7 +88,11 @@ async fn start_code_server(
     tag = "dev containers",
     params(("id" = Vmid, Path)),
     security(("token" = [])),
-    responses(Unauthenticated, NotFound, Conflict, Failure, Answered),
+    responses(
+        (status = 200, body = CodeServerState, description = "It is so"),
+        (status = 202, body = CodeServerState, description = "It goes on: the server's status tells"),
+        Unauthenticated, NotFound, Conflict, Failure, Refused
+    ),
 )]
 async fn stop_code_server(
     State(dev): State<Dev>,
@@ -110,7 +109,11 @@ async fn stop_code_server(
     tag = "dev containers",
     params(("id" = Vmid, Path)),
     security(("token" = [])),
-    responses(Unauthenticated, NotFound, Conflict, Failure, Answered),
+    responses(
+        (status = 200, body = CodeServerState, description = "It is so"),
+        (status = 202, body = CodeServerState, description = "It goes on: the server's status tells"),
+        Unauthenticated, NotFound, Conflict, Failure, Refused
+    ),
 )]
 async fn restart_code_server(
     State(dev): State<Dev>,
