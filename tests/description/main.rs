@@ -52,5 +52,6 @@ async fn the_running_system_is_as_it_is_described() {
     let described: Value = serde_json::from_slice(&described).expect("JSON");
     let paths = described["paths"].as_object().expect("paths").values();
     let operations: usize = paths.map(|path| path.as_object().expect("operations").len()).sum();
-    assert!(said.contains(&format!("Tested: {operations}\n")), "{said}");
+    // All but the one that the document came from: that it is right is a contract test.
+    assert!(said.contains(&format!("Tested: {}\n", operations - 1)), "{said}");
 }
