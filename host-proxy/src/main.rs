@@ -20,7 +20,7 @@ use zlh_host_proxy::config::{
     Config, ConfigError, Flags, LogSettings, TraceSettings, process_environment,
 };
 use zlh_host_proxy::doctor;
-use zlh_host_proxy::hand_over::Program;
+use zlh_host_proxy::hand_over::{Named, Program};
 use zlh_host_proxy::shutdown::Shutdown;
 use zlh_host_proxy::traces::{self, Traces};
 
@@ -237,7 +237,9 @@ async fn up(config: Config, backend: Backend, json: bool) -> anyhow::Result<()> 
     raise_file_limit();
     let app = tokio::select! {
         app = App::bind(config, backend) => app?,
-        () = shutdown.stop.cancelled() => return Ok(()),
+        () = shutdown.stop.cancelled() => {
+            return end(program, shutdown.is_replaced().then(Named::new));
+        }
     };
     let addresses = app.addresses();
     let (url, ide_url) = (app::url(addresses.public), addresses.tunnel.map(app::url));
@@ -256,11 +258,9 @@ async fn up(config: Config, backend: Backend, json: bool) -> anyhow::Result<()> 
         }
     }
     app.credentials_shown()?;
-    if let Some(listeners) = app.serve(shutdown).await {
-        return Err(program.become_it(listeners)).context("the program on disk does not start");
-    }
+    let kept = app.serve(shutdown).await;
     tracing::info!("ended; containers keep running, `zlh down` would stop them");
-    Ok(())
+    end(program, kept)
 }
 
 async fn components(config: Config, json: bool) -> anyhow::Result<()> {
@@ -273,10 +273,17 @@ async fn components(config: Config, json: bool) -> anyhow::Result<()> {
         true => format!(r#"{{"ready":true,"url":"{url}"}}"#),
         false => format!("components are at {url}"),
     })?;
-    if let Some(listeners) = app.serve(shutdown).await {
-        return Err(program.become_it(listeners)).context("the program on disk does not start");
+    end(program, app.serve(shutdown).await)
+}
+
+/// Ends, or goes on as the program on disk with the listeners that were kept for it.
+fn end(program: Program, kept: Option<Named>) -> anyhow::Result<()> {
+    match kept {
+        Some(listeners) => {
+            Err(program.become_it(listeners)).context("the program on disk does not start")
+        }
+        None => Ok(()),
     }
-    Ok(())
 }
 
 fn variables(config: &Config) -> anyhow::Result<()> {
