@@ -276,7 +276,7 @@ impl App {
         tasks.spawn(self.supervisor.run(stop.clone()));
 
         stop.cancelled().await;
-        // Else whoever connects now would wait for nobody.
+        // Without another program, whoever connects now would wait for nobody.
         let kept = shutdown.is_replaced().then_some(listeners.kept);
         tasks.close();
         tasks.wait().await;
@@ -284,7 +284,7 @@ impl App {
         if tokio::time::timeout(COMPONENTS_DRAIN, self.api.shutdown()).await.is_err() {
             tracing::warn!("components that did not end in time were cut off");
         }
-        kept
+        kept.filter(|_| shutdown.is_replaced())
     }
 }
 

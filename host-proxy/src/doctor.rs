@@ -1,7 +1,7 @@
 //! `zlh doctor`: says of each thing that `zlh up` needs whether it is right, and if not, what to do.
 //!
-//! It changes nothing: components are loaded in a folder that is removed afterwards, with keys made for the
-//! purpose.
+//! Components are loaded in a folder that is removed afterwards, with keys made for the purpose; only the
+//! stores that the runtime configuration names are opened where they are.
 
 use futures::FutureExt as _;
 use futures::future::BoxFuture;

@@ -15,11 +15,19 @@ use std::{env, io};
 use command_fds::{CommandFdExt as _, FdMapping};
 use listenfd::ListenFd;
 use rustix::io::{FdFlags, fcntl_setfd};
+use rustix::process::{Pid, WaitOptions, waitpid};
+
+use crate::clock;
 
 /// The first number of a descriptor that is handed over.
 const FIRST_FD: i32 = 3;
 /// How long the new program may take to say its version.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Names of listeners.
+const NAMES: [&str; 4] = ["public", "ide", "admin", "artifacts"];
+/// How long a child that ended may wait to be noticed.
+const COLLECT_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Listeners by name: `public`, `ide`, `admin`, `artifacts`.
 pub type Named = BTreeMap<String, TcpListener>;
@@ -28,7 +36,7 @@ pub type Named = BTreeMap<String, TcpListener>;
 ///
 /// # Errors
 ///
-/// One of them is not a listener.
+/// One of them is not a listener, or has a name that is unknown or another's.
 pub fn inherited() -> io::Result<Named> {
     let mut passed = ListenFd::from_env();
     let names = crate::config::variable("LISTEN_FDNAMES").unwrap_or_default();
@@ -40,14 +48,38 @@ pub fn inherited() -> io::Result<Named> {
             Some(name) if !name.ends_with(".socket") => name,
             _ => "public",
         };
+        if !NAMES.contains(&name) {
+            return Err(io::Error::other(format!("no listener is called `{name}`")));
+        }
         if let Some(listener) = passed.take_tcp_listener(index)? {
             // What agents inherited, they would keep open.
             fcntl_setfd(&listener, FdFlags::CLOEXEC)?;
             listener.set_nonblocking(true)?;
-            listeners.insert(name.to_owned(), listener);
+            if listeners.insert(name.to_owned(), listener).is_some() {
+                return Err(io::Error::other(format!("`{name}` was handed over twice")));
+            }
         }
     }
     Ok(listeners)
+}
+
+/// Children of the program before this one, which are this one's now. To be asked before it has any of its
+/// own; none where the kernel does not tell.
+#[must_use]
+pub fn inherited_children() -> Vec<Pid> {
+    let own = std::process::id();
+    let listed = std::fs::read_to_string(format!("/proc/self/task/{own}/children"));
+    let listed = listed.unwrap_or_default();
+    let number = |text: &str| Pid::from_raw(text.parse().ok()?);
+    listed.split_whitespace().filter_map(number).collect()
+}
+
+/// Takes note of children as they end, so that nothing is left of them. Nobody else waits for these.
+pub async fn collect_children(mut children: Vec<Pid>) {
+    while !children.is_empty() {
+        children.retain(|child| matches!(waitpid(Some(*child), WaitOptions::NOHANG), Ok(None)));
+        clock::pause(COLLECT_INTERVAL).await;
+    }
 }
 
 /// The program at the path that this process was started from, whatever is there by now.
@@ -58,13 +90,17 @@ pub struct Program {
 }
 
 impl Program {
-    /// To be asked at the start: later the path may lead to a file that was replaced.
+    /// To be asked at the start: later the path may lead to a file that was replaced. A program that was
+    /// started by an absolute path is found by it again, symbolic links included.
     ///
     /// # Errors
     ///
     /// The path is not known.
     pub fn of_this_process() -> io::Result<Self> {
-        Ok(Self { path: env::current_exe()?, arguments: env::args_os().skip(1).collect() })
+        let mut arguments = env::args_os();
+        let called = arguments.next().map(PathBuf::from).filter(|path| path.is_absolute());
+        let path = called.map_or_else(env::current_exe, Ok)?;
+        Ok(Self { path, arguments: arguments.collect() })
     }
 
     /// Its version, which it says only if it runs.

@@ -20,7 +20,7 @@ use zlh_host_proxy::config::{
     Config, ConfigError, Flags, LogSettings, TraceSettings, process_environment,
 };
 use zlh_host_proxy::doctor;
-use zlh_host_proxy::hand_over::{Named, Program};
+use zlh_host_proxy::hand_over::{self, Named, Program};
 use zlh_host_proxy::shutdown::Shutdown;
 use zlh_host_proxy::traces::{self, Traces};
 
@@ -201,15 +201,25 @@ fn in_runtime(command: Command) -> anyhow::Result<()> {
             });
             // What still runs has been given its time.
             runtime.shutdown_background();
-            done
+            match done? {
+                Some((program, listeners)) => {
+                    Err(program.become_it(listeners)).context("the program on disk does not start")
+                }
+                None => Ok(()),
+            }
         })
 }
 
-async fn run(command: Command) -> anyhow::Result<()> {
+/// The program that goes on, and the listeners that were kept for it.
+type Successor = Option<(Program, Named)>;
+
+async fn run(command: Command) -> anyhow::Result<Successor> {
     match command {
-        Command::Up { flags, json } => up(flags.read()?, Backend::Embedded, json).await,
-        Command::Proxy { api, flags, json } => up(flags.read()?, Backend::Remote(api), json).await,
-        Command::Components { flags, json } => components(flags.read()?, json).await,
+        Command::Up { flags, json } => return up(flags.read()?, Backend::Embedded, json).await,
+        Command::Proxy { api, flags, json } => {
+            return up(flags.read()?, Backend::Remote(api), json).await;
+        }
+        Command::Components { flags, json } => return components(flags.read()?, json).await,
         Command::Variables { flags } => variables(&flags.read()?),
         Command::Migrate { api, flags } => migrate(&flags.read()?, &backend(api)).await,
         Command::User { command } => create_user(command).await,
@@ -217,6 +227,7 @@ async fn run(command: Command) -> anyhow::Result<()> {
         Command::Doctor { flags, json } => doctor(flags, json).await,
         Command::Down { flags } => down(&flags.read()?).await,
     }
+    .map(|()| None)
 }
 
 /// What scripts wait for; the fields stay in this order.
@@ -231,15 +242,14 @@ struct Ready<'a> {
     credentials: Option<&'a Credentials>,
 }
 
-async fn up(config: Config, backend: Backend, json: bool) -> anyhow::Result<()> {
+async fn up(config: Config, backend: Backend, json: bool) -> anyhow::Result<Successor> {
     let program = Program::of_this_process()?;
+    tokio::spawn(hand_over::collect_children(hand_over::inherited_children()));
     let shutdown = Shutdown::on_signal(config.limits.drain_delay, program.clone())?;
     raise_file_limit();
     let app = tokio::select! {
         app = App::bind(config, backend) => app?,
-        () = shutdown.stop.cancelled() => {
-            return end(program, shutdown.is_replaced().then(Named::new));
-        }
+        () = shutdown.ended() => return Ok(None),
     };
     let addresses = app.addresses();
     let (url, ide_url) = (app::url(addresses.public), addresses.tunnel.map(app::url));
@@ -260,10 +270,10 @@ async fn up(config: Config, backend: Backend, json: bool) -> anyhow::Result<()> 
     app.credentials_shown()?;
     let kept = app.serve(shutdown).await;
     tracing::info!("ended; containers keep running, `zlh down` would stop them");
-    end(program, kept)
+    Ok(kept.map(|listeners| (program, listeners)))
 }
 
-async fn components(config: Config, json: bool) -> anyhow::Result<()> {
+async fn components(config: Config, json: bool) -> anyhow::Result<Successor> {
     let program = Program::of_this_process()?;
     let shutdown = Shutdown::on_signal(config.limits.drain_delay, program.clone())?;
     raise_file_limit();
@@ -273,17 +283,7 @@ async fn components(config: Config, json: bool) -> anyhow::Result<()> {
         true => format!(r#"{{"ready":true,"url":"{url}"}}"#),
         false => format!("components are at {url}"),
     })?;
-    end(program, app.serve(shutdown).await)
-}
-
-/// Ends, or goes on as the program on disk with the listeners that were kept for it.
-fn end(program: Program, kept: Option<Named>) -> anyhow::Result<()> {
-    match kept {
-        Some(listeners) => {
-            Err(program.become_it(listeners)).context("the program on disk does not start")
-        }
-        None => Ok(()),
-    }
+    Ok(app.serve(shutdown).await.map(|listeners| (program, listeners)))
 }
 
 fn variables(config: &Config) -> anyhow::Result<()> {

@@ -17,7 +17,10 @@ pub struct Shutdown {
     pub leaving: CancellationToken,
     /// Cancelled when nothing new shall begin.
     pub stop: CancellationToken,
+    /// Another program shall go on, unless this is to end.
     replaced: Arc<AtomicBool>,
+    /// Stronger than `replaced`, whichever came first.
+    ending: Arc<AtomicBool>,
 }
 
 impl Shutdown {
@@ -44,12 +47,16 @@ impl Shutdown {
                     std::process::exit(130);
                 }
                 tracing::info!("ending; containers and what runs in them are left as they are");
+                begun.ending.store(true, Ordering::Release);
                 begun.clone().begin(delay);
             }
         });
         tokio::spawn(async move {
             while hang_up.recv().await.is_some() {
                 match program.check().await {
+                    Ok(_) if replaced.leaving.is_cancelled() => {
+                        tracing::info!("this zlh is ending already");
+                    }
                     Ok(version) => {
                         tracing::info!(version, "another zlh takes over");
                         replaced.replaced.store(true, Ordering::Release);
@@ -68,7 +75,15 @@ impl Shutdown {
     /// Whether another program goes on with the listeners.
     #[must_use]
     pub fn is_replaced(&self) -> bool {
-        self.replaced.load(Ordering::Acquire)
+        self.replaced.load(Ordering::Acquire) && !self.ending.load(Ordering::Acquire)
+    }
+
+    /// Waits until this process shall end, and no other go on in its place.
+    pub async fn ended(&self) {
+        self.stop.cancelled().await;
+        if self.is_replaced() {
+            std::future::pending().await
+        }
     }
 
     fn begin(self, delay: Duration) {

@@ -122,6 +122,6 @@ impl ComponentsApp {
         };
         let (kept, ..) = tokio::join!(kept, public, private);
         let _ = tokio::time::timeout(COMPONENTS_DRAIN, self.host.shutdown()).await;
-        kept
+        kept.filter(|_| shutdown.is_replaced())
     }
 }

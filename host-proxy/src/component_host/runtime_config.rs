@@ -88,7 +88,7 @@ impl RuntimeConfig {
     /// of databases and `dotenv_path` at the working directory, as on Spin.
     pub(crate) fn parse(text: &str, folder: &Path) -> Result<Self> {
         let raw: RawConfig =
-            toml::from_str(text).map_err(|error| ManifestError::Syntax(error.to_string()))?;
+            toml::from_str(text).map_err(|error| ManifestError::Syntax(place(text, &error)))?;
         raw.refuse_unserved()?;
         Ok(Self {
             key_value_stores: labelled("key_value_store", raw.key_value_store, |key, value| {
@@ -103,6 +103,12 @@ impl RuntimeConfig {
                 .collect::<Result<_>>()?,
         })
     }
+}
+
+/// Where and what, without the line itself: passwords are in there.
+fn place(text: &str, error: &toml::de::Error) -> String {
+    let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+    format!("line {}: {}", before.lines().count().max(1), error.message())
 }
 
 impl RawConfig {
@@ -216,7 +222,11 @@ fn provider(key: &str, value: Value) -> Result<Provider> {
 
 fn dotenv(key: &str, path: &Path) -> Result<BTreeMap<String, String>> {
     let wrong = |error: dotenvy::Error| {
-        let reason = format!("{}: {error}", path.display());
+        let reason = match error {
+            dotenvy::Error::Io(error) => format!("{}: {error}", path.display()),
+            // What is in the line may be a secret.
+            _ => format!("{}: a line is not `NAME=value`", path.display()),
+        };
         ManifestError::invalid(format!("{key}.dotenv_path"), reason)
     };
     dotenvy::from_path_iter(path)
@@ -295,6 +305,21 @@ mod tests {
         assert_eq!(get("one").as_deref(), Some("of the process"));
         assert_eq!(get("two").as_deref(), Some("of the file"));
         assert_eq!(get("three"), None);
+    }
+
+    #[test]
+    fn what_is_wrong_is_told_without_the_secrets_in_its_line() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join(".env");
+        std::fs::write(&file, "PASSWORD=hunter2 hunter2\n").unwrap();
+        let dotenv =
+            format!("[[variables_provider]]\ntype = 'env'\ndotenv_path = '{}'\n", file.display());
+
+        let line = "[key_value_store.a]\ntype = 'redis'\nurl = 'redis://:hunter2@h\n";
+        for (text, place) in [(line, "line 3"), (&dotenv, ".env: a line")] {
+            let error = parse(text).unwrap_err();
+            assert!(error.contains(place) && !error.contains("hunter2"), "{error}");
+        }
     }
 
     #[test]

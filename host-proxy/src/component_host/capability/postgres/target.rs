@@ -105,12 +105,15 @@ impl Names {
         if let Some(addresses) = self.known(host) {
             return Ok(addresses);
         }
-        let addresses: Vec<IpAddr> =
+        let mut addresses: Vec<IpAddr> =
             match timeout(LOOKUP_TIMEOUT, tokio::net::lookup_host((host, 0))).await {
                 Ok(Ok(found)) => found.map(|address| address.ip()).collect(),
                 Ok(Err(error)) => return Err(failed(&format!("cannot resolve `{host}`: {error}"))),
                 Err(_) => return Err(failed(&format!("resolving `{host}` took too long"))),
             };
+        // Answers come in any order, and each order would be a pool of its own.
+        addresses.sort_unstable();
+        addresses.dedup();
         let mut names = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if names.len() >= MAX_NAMES {
             names.clear();
