@@ -4,6 +4,7 @@ mod component_command;
 
 use std::io::{IsTerminal as _, Read as _, Write as _};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use clap::{Args, Parser, Subcommand};
@@ -27,6 +28,9 @@ use zlh_host_proxy::traces::{self, Traces};
 /// Requests allocate on one thread and free on another, in sizes that differ; glibc keeps what that leaves.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// How long threads may take to end before another program goes on.
+const LAST_THREADS: Duration = Duration::from_secs(5);
 
 /// Hosting control plane: game servers and dev containers on your own hardware.
 #[derive(Parser)]
@@ -199,14 +203,14 @@ fn in_runtime(command: Command) -> anyhow::Result<()> {
                 }
                 done
             });
-            // What still runs has been given its time.
-            runtime.shutdown_background();
-            match done? {
-                Some((program, listeners)) => {
-                    Err(program.become_it(listeners)).context("the program on disk does not start")
-                }
-                None => Ok(()),
-            }
+            let Some((program, listeners)) = done? else {
+                // What still runs has been given its time.
+                runtime.shutdown_background();
+                return Ok(());
+            };
+            // No other thread may close a file meanwhile: its number may be one that is handed over.
+            runtime.shutdown_timeout(LAST_THREADS);
+            Err(program.become_it(listeners)).context("the program on disk does not start")
         })
 }
 

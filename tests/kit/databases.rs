@@ -20,7 +20,7 @@ use tokio_postgres::NoTls;
 
 use crate::config;
 use crate::ports::PortSlice;
-use crate::stack::{IN_USE, remove_leftovers};
+use crate::stack::folder_in_use;
 use crate::wait::eventually;
 
 /// A cluster is ready within a second or two on an idle machine.
@@ -115,10 +115,7 @@ pub async fn assigned() -> Option<Assigned> {
 impl Databases {
     /// Starts both and waits until they answer.
     pub async fn start() -> Arc<Self> {
-        remove_leftovers();
-        let folder = config::scratch("databases");
-        let in_use = File::create(folder.path().join(IN_USE)).expect("a lock file");
-        in_use.try_lock().expect("the lock of a new file");
+        let (folder, in_use) = folder_in_use("databases");
         let ports = PortSlice::take();
         let [postgres_port, redis_port, ..] = ports.listeners();
         let log = |name| folder.path().join(name);

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -27,7 +27,7 @@ const STARTING: Duration = Duration::from_secs(180);
 pub const IDE_WEBSOCKET: &str = "/stable-test?reconnectionToken=11111111-1111-4111-8111-111111111111\
     &reconnection=false&skipWebSocketFrames=false";
 /// Marks a folder that a test uses; unlocked when the test is killed.
-pub(crate) const IN_USE: &str = "in-use";
+const IN_USE: &str = "in-use";
 /// Longest wait for a process that was told to end.
 const ENDING: Duration = Duration::from_secs(30);
 
@@ -105,10 +105,7 @@ impl Stack {
     #[must_use]
     pub fn prepare(options: StackOptions) -> Self {
         // Short: below it are sockets, whose paths are limited to 107 bytes.
-        remove_leftovers();
-        let folder = config::scratch("zlh");
-        let in_use = File::create(folder.path().join(IN_USE)).expect("a lock file");
-        in_use.try_lock().expect("the lock of a new file");
+        let (folder, in_use) = folder_in_use("zlh");
         let stack = Self {
             options,
             folder,
@@ -543,8 +540,20 @@ impl Drop for Stack {
     }
 }
 
+/// A new folder and the lock that says so, once what killed tests left behind is removed.
+pub(crate) fn folder_in_use(name: &str) -> (TempDir, File) {
+    // A folder that is not locked yet would look like one that was left behind.
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+    let _one = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    remove_leftovers();
+    let folder = config::scratch(name);
+    let in_use = File::create(folder.path().join(IN_USE)).expect("a lock file");
+    in_use.try_lock().expect("the lock of a new file");
+    (folder, in_use)
+}
+
 /// Ends and removes what killed tests left behind.
-pub(crate) fn remove_leftovers() {
+fn remove_leftovers() {
     for entry in std::fs::read_dir(config::scratch_root()).into_iter().flatten().flatten() {
         let folder = entry.path();
         let Ok(lock) = File::options().write(true).open(folder.join(IN_USE)) else { continue };
