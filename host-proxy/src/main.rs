@@ -25,10 +25,6 @@ use zlh_host_proxy::hand_over::{self, Named, Program};
 use zlh_host_proxy::shutdown::Shutdown;
 use zlh_host_proxy::traces::{self, Traces};
 
-/// Requests allocate on one thread and free on another, in sizes that differ; glibc keeps what that leaves.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 /// How long threads may take to end before another program goes on.
 const LAST_THREADS: Duration = Duration::from_secs(5);
 
