@@ -1,18 +1,14 @@
 //! Handlers.
 
-use std::sync::Arc;
-
-use async_trait::async_trait;
 use axum::Router;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use http::header::AUTHORIZATION;
-use http::{Method, Request, StatusCode};
+use http::Method;
 use serde_json::json;
-use utoipa::IntoResponses;
-use zlh_agent_protocol::agent::{CodeServerState, agent_token};
-use zlh_api::{ApiError, Conflict, ErrorBody, Failure, Json, NotFound, Path, Unauthenticated};
+use zlh_agent_protocol::agent::CodeServerState;
+use zlh_agents::{Agent, Agents, Refused};
+use zlh_api::{ApiError, Conflict, Failure, Json, NotFound, Path, Unauthenticated};
 use zlh_authn::Actor;
 use zlh_guest::Clock;
 use zlh_ids::Vmid;
@@ -22,35 +18,15 @@ use zlh_storage::{Database, StoreError};
 use crate::model::Verb;
 use crate::store;
 
-/// Carries requests to agents; follows no redirect.
-#[async_trait]
-pub trait AgentClient: Send + Sync + 'static {
-    /// An answer of any status, or [`ApiError::Unavailable`].
-    async fn call(&self, request: Request<Bytes>) -> Result<http::Response<Bytes>, ApiError>;
-}
-
 /// What the handlers work with.
 #[derive(Clone)]
 pub struct Dev {
     /// Where everything is stored.
     pub database: Database,
     /// The way to agents.
-    pub agents: Arc<dyn AgentClient>,
-    /// What agents' tokens are made from.
-    pub agent_token_secret: String,
+    pub agents: Agents,
     /// The time.
     pub clock: Clock,
-}
-
-/// What becomes of an agent that does not do it.
-#[derive(IntoResponses)]
-pub enum Refused {
-    /// 502.
-    #[response(status = 502, description = "The agent did not answer as agents do")]
-    Broken(ErrorBody),
-    /// Whatever status the agent refused with.
-    #[response(status = "default", description = "The agent refused; `details` has its words")]
-    ByAgent(ErrorBody),
 }
 
 zlh_api::operations!(pub Dev: start_code_server, stop_code_server, restart_code_server);
@@ -147,37 +123,14 @@ async fn control_code_server(
     };
     audit::append(&tx, &act).await.map_err(unavailable)?;
     tx.commit().await.map_err(unavailable)?;
-    let token = agent_token(dev.agent_token_secret.as_bytes(), vmid, container.instance_id);
-    let request = Request::builder()
-        .method(Method::POST)
-        .uri(format!("http://{address}/dev/codeserver/{}", verb.as_str()))
-        .header(AUTHORIZATION, format!("Bearer {token}"))
-        .body(Bytes::new())
-        .map_err(ApiError::internal)?;
-    let answer = dev.agents.call(request).await?;
-    let status = answer.status();
-    tracing::info!(%vmid, verb = verb.as_str(), status = status.as_u16(), "an agent answered");
+    let agent = Agent { vmid, instance_id: container.instance_id, address };
+    let path = format!("/dev/codeserver/{}", verb.as_str());
+    let doing = format!("{} code-server", verb.as_str());
+    let (status, state): (_, CodeServerState) =
+        dev.agents.ask(&agent, (Method::POST, &path), Bytes::new(), &doing).await?;
 
     // Respond.
-    match serde_json::from_slice::<CodeServerState>(answer.body()) {
-        Ok(state) if status.is_success() => Ok((status, Json(state)).into_response()),
-        _ => Err(ApiError::Agent {
-            status: forwarded(status),
-            message: format!("the agent could not {} code-server", verb.as_str()),
-            details: serde_json::from_slice(answer.body()).unwrap_or_default(),
-        }),
-    }
-}
-
-/// The status of a refusal as the customer sees it. That the agent does not accept our credential, sends us
-/// elsewhere or breaks its contract is not the customer's doing.
-fn forwarded(status: StatusCode) -> StatusCode {
-    let refused = status.is_client_error() || status.is_server_error();
-    if refused && !matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
-        status
-    } else {
-        StatusCode::BAD_GATEWAY
-    }
+    Ok((status, Json(state)).into_response())
 }
 
 fn unavailable(error: StoreError) -> ApiError {

@@ -1,10 +1,14 @@
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
+use async_trait::async_trait;
 use axum::body::Body;
-use http::{HeaderMap, header};
+use http::header::AUTHORIZATION;
+use http::{HeaderMap, Request, StatusCode, header};
 use http_body_util::BodyExt;
 use serde_json::Value;
 use tower::ServiceExt;
+use zlh_agent_protocol::agent::agent_token;
+use zlh_agents::AgentClient;
 use zlh_authn::{AuthFailure, HostProxy, Role, Verifier, with_verifier};
 use zlh_ids::{InstanceId, SessionId, UserId};
 use zlh_storage::Value as Sql;
@@ -88,8 +92,7 @@ impl World {
     async fn post(&self, user: UserId, vmid: &str, verb: &str) -> (StatusCode, HeaderMap, String) {
         let dev = Dev {
             database: self.database.clone(),
-            agents: Arc::clone(&self.agent) as Arc<dyn AgentClient>,
-            agent_token_secret: SECRET.to_owned(),
+            agents: Agents::new(Arc::clone(&self.agent) as Arc<dyn AgentClient>, SECRET.to_owned()),
             clock: || 1,
         };
         let request = Request::post(format!("/api/dev/{vmid}/codeserver/{verb}"))
@@ -159,8 +162,7 @@ async fn without_a_login_nothing_is_asked() {
     let world = World::new(Some((200, "{}"))).await;
     let dev = Dev {
         database: world.database.clone(),
-        agents: Arc::clone(&world.agent) as Arc<dyn AgentClient>,
-        agent_token_secret: SECRET.to_owned(),
+        agents: Agents::new(Arc::clone(&world.agent) as Arc<dyn AgentClient>, SECRET.to_owned()),
         clock: || 1,
     };
     let request = Request::post("/api/dev/6001/codeserver/start").body(Body::empty()).unwrap();
