@@ -146,7 +146,7 @@ impl Agent {
         self: &Arc<Self>,
         action: CodeServerAction,
     ) -> Result<bool, ApiError> {
-        let wanted = self.saved.get().is_some_and(|saved| saved.config.enable_code_server);
+        let wanted = self.saved.get().is_some_and(|saved| saved.has_code_server());
         let launch = self.launch().filter(|_| wanted);
         let launch =
             launch.ok_or_else(|| ApiError::Conflict("there is no code-server here".to_owned()))?;

@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use zlh_agent_protocol::agent::AgentConfig;
 use zlh_agent_protocol::artifact::DevCatalog;
-use zlh_ids::{ContainerType, Vmid};
+use zlh_agent_protocol::config::DevConfig;
+use zlh_ids::Vmid;
 
 use crate::agent::Agent;
 use crate::blocking::blocking;
@@ -37,12 +38,12 @@ pub(crate) enum ProvisionError {
 
 /// Refuses at once what can be refused without asking the artifact store.
 pub(crate) fn check(config: &AgentConfig, vmid: Vmid) -> Result<(), String> {
-    if config.vmid != vmid {
-        return Err(format!("this is container {vmid}, not {}", config.vmid));
+    if config.vmid() != vmid {
+        return Err(format!("this is container {vmid}, not {}", config.vmid()));
     }
-    if config.container_type != ContainerType::Dev {
+    let AgentConfig::Dev(config) = config else {
         return Err("container_type `game` is not supported yet".to_owned());
-    }
+    };
     for (field, value) in [("runtime", &config.runtime), ("version", &config.version)] {
         if !is_name(value) {
             return Err(format!("`{field}` is not a name that a catalogue can have"));
@@ -58,8 +59,8 @@ pub(crate) fn check(config: &AgentConfig, vmid: Vmid) -> Result<(), String> {
 /// Dropping the future leaves a state from which it can be called again.
 pub(crate) async fn provision(agent: &Arc<Agent>) -> Result<(), ProvisionError> {
     let Some(saved) = agent.saved.get() else { return Ok(()) };
-    let config = saved.config;
-    let mut shop = Shop::new(agent, &config)?;
+    let AgentConfig::Dev(config) = &saved.config else { return Ok(()) };
+    let mut shop = Shop::new(agent, config)?;
 
     agent.facts.post(Event::Step(format!("prepare user {} and workspace", agent.config.user)));
     let workload = {
@@ -122,13 +123,13 @@ pub(crate) async fn provision(agent: &Arc<Agent>) -> Result<(), ProvisionError> 
 /// Gets artifacts, asking the store only for what is not installed.
 struct Shop<'a> {
     agent: &'a Arc<Agent>,
-    config: &'a AgentConfig,
+    config: &'a DevConfig,
     store: Store,
     catalog: Option<DevCatalog>,
 }
 
 impl<'a> Shop<'a> {
-    fn new(agent: &'a Arc<Agent>, config: &'a AgentConfig) -> Result<Self, ProvisionError> {
+    fn new(agent: &'a Arc<Agent>, config: &'a DevConfig) -> Result<Self, ProvisionError> {
         let jitter = Duration::from_millis(u64::from(config.vmid.get() % 1000));
         let store = Store::new(&config.artifact_base_url, jitter).map_err(InstallError::from)?;
         Ok(Self { agent, config, store, catalog: None })

@@ -24,6 +24,13 @@ pub(crate) struct Saved {
     pub(crate) dev_ready_at: Option<String>,
 }
 
+impl Saved {
+    /// Whether the configuration asks for a code-server, stopped or not.
+    pub(crate) fn has_code_server(&self) -> bool {
+        matches!(&self.config, AgentConfig::Dev(dev) if dev.enable_code_server)
+    }
+}
+
 /// The file and its contents.
 #[derive(Debug)]
 pub(crate) struct SavedFile {

@@ -11,9 +11,9 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use sha2::{Digest as _, Sha256};
 use zlh_agent_protocol::artifact::{
-    Artifact, CODE_SERVER_ADDON, DEV_CATALOG_PATH, DevCatalog, GAME_CATALOG_PATH, GameCatalog,
-    Package,
+    Artifact, CODE_SERVER_ADDON, DEV_CATALOG_PATH, DevCatalog, GAME_CATALOG_PATH, Package,
 };
+use zlh_agent_protocol::game::GameCatalog;
 
 use crate::setup;
 use crate::shell::{megabytes, note, phase};

@@ -32,7 +32,7 @@ impl Agent {
                 facts.error.or(facts.install_step).unwrap_or_else(|| "provisioning".to_owned());
             return (None, Err(step));
         }
-        if !saved.config.enable_code_server || saved.code_server_stopped {
+        if !saved.has_code_server() || saved.code_server_stopped {
             return (Some("dev-provisioned"), Ok(()));
         }
         let process = self.code_server.desire().process;
@@ -50,7 +50,7 @@ impl Agent {
         let operation = self.operations.current();
         Status {
             vmid: self.config.vmid,
-            container_type: saved.as_ref().map(|saved| saved.config.container_type),
+            container_type: saved.as_ref().map(|saved| saved.config.container_type()),
             state: facts.state,
             process_running: running,
             ready: ready.ready,
@@ -58,15 +58,20 @@ impl Agent {
             ready_error: ready.ready_error,
             last_ready_at: facts.last_ready_at,
             install_step: facts.install_step,
+            pid: None,
+            uptime_seconds: None,
+            next_start_at: None,
             crash_count: facts.crash_count,
+            last_crash: None,
             error: facts.error,
             runtime_installed: facts.runtime_installed,
             dev_provisioned: facts.dev_provisioned,
             dev_ready_at: saved.as_ref().and_then(|saved| saved.dev_ready_at.clone()),
             provisioning_complete: facts.provisioning_complete,
             workspace_root: saved
-                .filter(|saved| saved.config.container_type == ContainerType::Dev)
+                .filter(|saved| saved.config.container_type() == ContainerType::Dev)
                 .map(|_| self.layout.workspace().display().to_string()),
+            server_root: None,
             code_server_installed: facts.code_server_installed,
             code_server_running: running,
             operation_in_progress: operation.is_some(),

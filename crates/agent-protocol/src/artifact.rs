@@ -20,14 +20,6 @@ pub struct DevCatalog {
     pub addons: Vec<Package>,
 }
 
-/// `_catalog.json`.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct GameCatalog {
-    /// Games that servers can run.
-    pub games: Vec<Package>,
-}
-
 /// One thing that can be installed, in several versions.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

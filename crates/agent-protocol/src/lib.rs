@@ -1,9 +1,15 @@
 //! Messages between host-proxy, components and agent.
 //!
-//! - [`agent`]: what an agent serves, and the configuration it is given.
-//! - [`artifact`]: the catalogues of the artifact store.
+//! - [`agent`]: what an agent serves.
+//! - [`artifact`]: the artifact store and its catalogue of runtimes.
+//! - [`config`]: what an agent is told to make of its container.
+//! - [`console`]: a terminal over a WebSocket.
+//! - [`game`]: the catalogue of games.
 //! - [`internal`]: what host-proxies ask of the components, below `/internal`.
 
 pub mod agent;
 pub mod artifact;
+pub mod config;
+pub mod console;
+pub mod game;
 pub mod internal;

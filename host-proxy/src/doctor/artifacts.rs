@@ -8,8 +8,9 @@ use std::time::Duration;
 use serde::de::DeserializeOwned;
 use tokio::process::Command;
 use zlh_agent_protocol::artifact::{
-    Artifact, CODE_SERVER_ADDON, DEV_CATALOG_PATH, DevCatalog, GAME_CATALOG_PATH, GameCatalog,
+    Artifact, CODE_SERVER_ADDON, DEV_CATALOG_PATH, DevCatalog, GAME_CATALOG_PATH,
 };
+use zlh_agent_protocol::game::GameCatalog;
 
 use super::Verdict;
 use crate::config::Config;
@@ -41,8 +42,8 @@ fn judge(folder: &Path) -> Result<String, String> {
     if dev.addon(CODE_SERVER_ADDON).is_none() {
         return Err(format!("`{DEV_CATALOG_PATH}` has no add-on `{CODE_SERVER_ADDON}`"));
     }
-    let packages = dev.runtimes.iter().chain(&dev.addons).chain(&games.games);
-    let artifacts: Vec<&Artifact> = packages.flat_map(|package| &package.versions).collect();
+    let packages = dev.runtimes.iter().chain(&dev.addons).flat_map(|package| &package.versions);
+    let artifacts: Vec<&Artifact> = packages.chain(games.artifacts()).collect();
     for artifact in &artifacts {
         let path = folder.join(&artifact.path);
         match fs::metadata(&path) {

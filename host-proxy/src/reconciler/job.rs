@@ -7,6 +7,7 @@ use http::StatusCode;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use zlh_agent_protocol::agent::{AgentConfig, AgentState};
+use zlh_agent_protocol::config::DevConfig;
 use zlh_agent_protocol::internal::{
     AllocatePorts, FinishOperation, Operation, OperationKind, Outcome, Placement, RecordStep,
     UndoOperation,
@@ -198,15 +199,14 @@ impl<'a> Job<'a> {
 
     async fn configure(&self, container: &Container, agent: &AgentAddress) -> Result<(), Halt> {
         let spec = &self.operation.spec;
-        let config = AgentConfig {
+        let config = AgentConfig::Dev(DevConfig {
             vmid: container.vmid,
-            container_type: spec.ctype,
             runtime: spec.runtime.clone(),
             version: spec.version.clone(),
             memory_mb: spec.memory_mib,
             enable_code_server: spec.enable_code_server,
             artifact_base_url: self.worker.settings.artifact_url.clone(),
-        };
+        });
         let begun = Instant::now();
         loop {
             let fault = match self.worker.agents.configure(agent, &config).await {

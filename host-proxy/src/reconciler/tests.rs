@@ -159,7 +159,7 @@ impl AgentApi for World {
         match self.fails == "configure" {
             true => Err(AgentFault::Refused {
                 status: StatusCode::BAD_REQUEST,
-                message: format!("unknown runtime `{}`", config.runtime),
+                message: format!("container {} cannot be that", config.vmid()),
             }),
             false => Ok(()),
         }
@@ -177,13 +177,18 @@ fn idle_status(broken: bool) -> Status {
         ready_error: None,
         last_ready_at: None,
         install_step: None,
+        pid: None,
+        uptime_seconds: None,
+        next_start_at: None,
         crash_count: 0,
+        last_crash: None,
         error: broken.then(|| "node.tar.gz: expected SHA-256 aa, found bb".to_owned()),
         runtime_installed: false,
         dev_provisioned: false,
         dev_ready_at: None,
         provisioning_complete: false,
         workspace_root: None,
+        server_root: None,
         code_server_installed: false,
         code_server_running: false,
         operation_in_progress: false,
@@ -259,7 +264,7 @@ async fn whatever_fails_is_undone_in_reverse_and_said() {
         ("create", "no disk left", &["remove"]),
         ("start", "no disk left", &["stop", "remove"]),
         ("agent", "the container's agent could not be reached within 20 s", &["stop", "remove"]),
-        ("configure", "unknown runtime `node`", &["stop", "remove"]),
+        ("configure", "container 6001 cannot be that", &["stop", "remove"]),
         ("install", hash, &["stop", "remove"]),
         ("ready", "the container was not ready within 600 s", &["stop", "remove"]),
     ] {
