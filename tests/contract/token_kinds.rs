@@ -43,6 +43,7 @@ fn routes() -> Vec<(Method, String, TokenKind)> {
         (Method::POST, "/internal/ide/open".to_owned()),
         (Method::POST, "/internal/ide/check".to_owned()),
         (Method::POST, "/internal/ide/revalidate".to_owned()),
+        (Method::POST, "/internal/streams/check".to_owned()),
         (Method::POST, "/internal/users".to_owned()),
     ];
     let of = |kind: TokenKind| move |(method, path): (Method, String)| (method, path, kind);

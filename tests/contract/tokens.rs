@@ -7,7 +7,7 @@ use system_tests::forge;
 use system_tests::host::{Host, now};
 use zlh_authn::token::Claims;
 
-use crate::{assert_not_found, assert_unauthenticated};
+use crate::{assert_invalid, assert_not_found, assert_too_large, assert_unauthenticated};
 
 /// Somebody with a dev container, and a token for its IDE.
 async fn ide(host: &Host) -> (Session, Started, String) {
@@ -137,6 +137,54 @@ async fn a_game_server_has_no_ide() {
     ] {
         assert_not_found(&reply);
     }
+}
+
+#[tokio::test]
+async fn a_stream_token_names_its_container_and_opens_its_kind_of_stream() {
+    let host = Host::start().await;
+    let session = host.somebody("ann").await;
+    let there = host.created(&session, 1, 2).await;
+    let path = format!("/api/servers/{}/stream-token", there.vmid);
+    for kind in ["console", "upload"] {
+        let reply = session.call(Method::POST, &path, Some(&json!({ "kind": kind }))).await;
+
+        let made = reply.expect(200).json();
+        let token = made["token"].as_str().unwrap();
+        assert_eq!(made["expiresIn"], 300);
+        let claims = forge::claims(token);
+        assert_eq!((&claims["type"], &claims["vmid"]), (&json!(kind), &json!(there.vmid)));
+        let check = async |kind: &str| {
+            let body = json!({ "vmid": there.vmid, "kind": kind, "token": token });
+            host.internal(Method::POST, "/internal/streams/check", Some(&body)).await
+        };
+        assert_eq!(check(kind).await.expect(200).json()["agentAddress"], "127.0.0.1:1");
+        let other = if kind == "console" { "upload" } else { "console" };
+        assert_unauthenticated(&check(other).await);
+    }
+}
+
+#[tokio::test]
+async fn a_stream_token_is_for_ones_own_container_and_a_known_kind() {
+    let host = Host::start().await;
+    let (owner, stranger) = (host.somebody("ann").await, host.somebody("bob").await);
+    let there = host.created(&owner, 1, 2).await;
+    let path = format!("/api/servers/{}/stream-token", there.vmid);
+    let body = json!({ "kind": "upload" });
+
+    let theirs = stranger.call(Method::POST, &path, Some(&body)).await;
+    let missing = stranger.call(Method::POST, "/api/servers/6999/stream-token", Some(&body)).await;
+    assert_not_found(&theirs);
+    assert_eq!(theirs.fingerprint(), missing.fingerprint());
+    assert_unauthenticated(&host.api.call(Method::POST, &path, None, Some(&body)).await);
+    for body in [json!({}), json!({ "kind": "codex" }), json!({ "kind": "upload", "path": "x" })] {
+        assert_invalid(&owner.call(Method::POST, &path, Some(&body)).await);
+    }
+    assert_too_large(&owner, Method::POST, &path).await;
+    let other = host.somebody("carol").await;
+    let (unfinished, _) = host.claimed(&other).await;
+    let path = format!("/api/servers/{}/stream-token", unfinished.vmid);
+    let reply = other.call(Method::POST, &path, Some(&body)).await;
+    assert_eq!((reply.status.as_u16(), &reply.json()["code"]), (409, &json!("conflict")));
 }
 
 #[tokio::test]

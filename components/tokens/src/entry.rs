@@ -6,22 +6,23 @@ use std::time::Duration;
 use async_trait::async_trait;
 use spin_sdk::http::{IntoResponse, Request};
 use spin_sdk::http_service;
+use zlh_agent_protocol::internal::{IdeGrant, StreamKind};
 use zlh_api::ApiError;
 use zlh_authn::guest::{Grant, GrantKind, IdentityVerifier, Kind, issue, verify};
 use zlh_authn::{AuthFailure, with_verifier};
 use zlh_guest::{VariableError, parsed_variable, seconds_variable, serve, system_clock, variable};
-use zlh_ids::{SessionId, UserId, Vmid};
+use zlh_ids::Vmid;
 use zlh_storage::Database;
 
-use crate::model::{Ide, IdeToken, IdeUrls};
-use crate::routes::{IdeTokens, Tokens, router};
+use crate::model::{IdeUrls, Opens, StreamToken};
+use crate::routes::{StreamTokens, Tokens, router};
 
 #[http_service]
 async fn handle(request: Request) -> impl IntoResponse {
     serve(request, async || {
         let tokens = Tokens {
             database: Database,
-            ide_tokens: Arc::new(Identity),
+            stream_tokens: Arc::new(Identity),
             urls: urls().await?,
             ide_ttl: seconds_variable("api_auth_ide_ttl_seconds").await?,
             session_ttl: seconds_variable("ide_session_ttl_seconds").await?,
@@ -45,29 +46,37 @@ async fn urls() -> Result<IdeUrls, VariableError> {
 struct Identity;
 
 #[async_trait]
-impl IdeTokens for Identity {
+impl StreamTokens for Identity {
     async fn issue(
         &self,
-        ide: &Ide,
-        user: UserId,
-        session: SessionId,
+        opens: Opens,
+        grant: &IdeGrant,
         ttl: Duration,
     ) -> Result<String, ApiError> {
         let grant = Grant {
-            kind: GrantKind::DevIde,
-            subject: user.to_string(),
-            session: Some(session.to_string()),
-            vmid: Some(ide.vmid.get()),
-            instance: Some(ide.instance_id.to_string()),
+            kind: match opens {
+                Opens::Ide => GrantKind::DevIde,
+                Opens::Stream(StreamKind::Console) => GrantKind::Console,
+                Opens::Stream(StreamKind::Upload) => GrantKind::Upload,
+            },
+            subject: grant.user_id.to_string(),
+            session: Some(grant.session_id.to_string()),
+            vmid: Some(grant.vmid.get()),
+            instance: Some(grant.instance_id.to_string()),
             ttl_seconds: u32::try_from(ttl.as_secs()).unwrap_or(u32::MAX),
         };
         issue(grant).await
     }
 
-    async fn verify(&self, token: &str) -> Result<IdeToken, ApiError> {
-        let claims = verify(token.to_owned(), Kind::DevIde).await?;
+    async fn verify(&self, opens: Opens, token: &str) -> Result<StreamToken, ApiError> {
+        let kind = match opens {
+            Opens::Ide => Kind::DevIde,
+            Opens::Stream(StreamKind::Console) => Kind::Console,
+            Opens::Stream(StreamKind::Upload) => Kind::Upload,
+        };
+        let claims = verify(token.to_owned(), kind).await?;
         let read = || {
-            Some(IdeToken {
+            Some(StreamToken {
                 jti: claims.token_id.clone(),
                 user_id: claims.subject.parse().ok()?,
                 session_id: claims.session.as_deref()?.parse().ok()?,

@@ -1,6 +1,7 @@
-//! Where an IDE is found, and what a token for it says.
+//! Where an IDE or an agent is found, and what a token for it says.
 
-use zlh_ids::{InstanceId, SessionId, UserId, Vmid};
+use zlh_agent_protocol::internal::StreamKind;
+use zlh_ids::{ContainerType, InstanceId, SessionId, UserId, Vmid};
 
 /// How the portal's users reach an IDE.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,6 +30,15 @@ impl IdeUrls {
     }
 }
 
+/// What a token is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Opens {
+    /// The container's IDE.
+    Ide,
+    /// Another stream of the container.
+    Stream(StreamKind),
+}
+
 /// A dev container that may be opened.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ide {
@@ -40,9 +50,22 @@ pub struct Ide {
     pub ide_address: Option<String>,
 }
 
-/// What a verified IDE token says.
+/// A container of either kind that may be opened.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct IdeToken {
+pub struct Container {
+    /// The container.
+    pub vmid: Vmid,
+    /// Which life of it.
+    pub instance_id: InstanceId,
+    /// What it is for.
+    pub ctype: ContainerType,
+    /// Where its agent listens; none until the container is here.
+    pub agent_address: Option<String>,
+}
+
+/// What a verified token says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StreamToken {
     /// Unique to the token.
     pub jti: String,
     /// Whose it is.

@@ -5,7 +5,7 @@ use zlh_authn::session::live_role;
 use zlh_ids::{InstanceId, SessionId, UserId, Vmid};
 use zlh_storage::{Db, Row, StoreError, Value};
 
-use crate::model::{Ide, IdeToken};
+use crate::model::{Container, Ide, StreamToken};
 
 /// The caller's dev container of that number, unless it is suspended or being deleted.
 pub(crate) async fn own_ide(db: &Db, owner: UserId, vmid: Vmid) -> Result<Option<Ide>, StoreError> {
@@ -18,6 +18,40 @@ pub(crate) async fn own_ide(db: &Db, owner: UserId, vmid: Vmid) -> Result<Option
         .await?;
     row.map(|row| Ok(Ide { vmid, instance_id: row.parse(0)?, ide_address: row.get(1)? }))
         .transpose()
+}
+
+/// The caller's container of that number, unless it is suspended or being deleted.
+pub(crate) async fn own_container(
+    db: &Db,
+    owner: UserId,
+    vmid: Vmid,
+) -> Result<Option<Container>, StoreError> {
+    let row = db
+        .query_one(
+            "SELECT instance_id, ctype, CASE state WHEN 'active' THEN agent_address END FROM instances \
+             WHERE vmid = $1 AND owner_id = $2 AND suspended_at IS NULL AND state <> 'deleting'",
+            &[vmid.get().into(), Value::text(owner)],
+        )
+        .await?;
+    row.map(|row| {
+        Ok(Container {
+            vmid,
+            instance_id: row.parse(0)?,
+            ctype: row.parse(1)?,
+            agent_address: row.get(2)?,
+        })
+    })
+    .transpose()
+}
+
+/// The container that a grant opens, if it still has this life and this owner.
+pub(crate) async fn granted_container(
+    db: &Db,
+    grant: &IdeGrant,
+) -> Result<Option<Container>, StoreError> {
+    Ok(own_container(db, grant.user_id, grant.vmid)
+        .await?
+        .filter(|container| container.instance_id == grant.instance_id))
 }
 
 /// Whether the login that a grant hangs on still holds.
@@ -37,7 +71,7 @@ pub(crate) async fn granted_ide(db: &Db, grant: &IdeGrant) -> Result<Option<Ide>
 }
 
 /// Marks a token as used. False when it already was.
-pub(crate) async fn use_up(db: &Db, token: &IdeToken) -> Result<bool, StoreError> {
+pub(crate) async fn use_up(db: &Db, token: &StreamToken) -> Result<bool, StoreError> {
     let row = db
         .query_one(
             "INSERT INTO used_tokens (jti, expires_at) VALUES ($1, $2) ON CONFLICT (jti) DO NOTHING RETURNING jti",
@@ -48,7 +82,7 @@ pub(crate) async fn use_up(db: &Db, token: &IdeToken) -> Result<bool, StoreError
 }
 
 /// Whether a token was exchanged.
-pub(crate) async fn is_used(db: &Db, token: &IdeToken) -> Result<bool, StoreError> {
+pub(crate) async fn is_used(db: &Db, token: &StreamToken) -> Result<bool, StoreError> {
     let row = db
         .query_one("SELECT jti FROM used_tokens WHERE jti = $1", &[token.jti.as_str().into()])
         .await?;

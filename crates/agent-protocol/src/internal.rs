@@ -16,6 +16,7 @@
 //! | `POST /internal/ide/open` [`OpenIde`] | tokens | 200 [`OpenedIde`], 401, 404 |
 //! | `POST /internal/ide/check` [`CheckIde`] | tokens | 200 [`IdeAccess`], 401, 404 |
 //! | `POST /internal/ide/revalidate` [`RevalidateIde`] | tokens | 200 [`RevalidatedIde`] |
+//! | `POST /internal/streams/check` [`CheckStream`] | tokens | 200 [`StreamAccess`], 401, 404, 409 |
 //! | `POST /internal/users` [`CreateUser`] | auth | 201 [`CreatedUser`], 400, 409 |
 
 use serde::{Deserialize, Serialize};
@@ -365,6 +366,55 @@ pub struct IdeGrant {
 pub struct RevalidatedIde {
     /// Those whose streams must be closed: logged out, disabled, suspended, deleted, or no longer the owner.
     pub revoked: Vec<IdeGrant>,
+}
+
+/// What a stream token opens, beside an IDE.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum StreamKind {
+    /// The container's console.
+    Console,
+    /// Uploads to the container's files, and downloads of them.
+    Upload,
+}
+
+impl StreamKind {
+    /// The word used on the wire.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Console => "console",
+            Self::Upload => "upload",
+        }
+    }
+}
+
+/// `POST /internal/streams/check`: may this token open a stream of this kind now? It is not used up: an upload
+/// that broke off goes on with the same token.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CheckStream {
+    /// The container whose stream was asked for.
+    pub vmid: Vmid,
+    /// What was asked for.
+    pub kind: StreamKind,
+    /// The stream token.
+    pub token: String,
+}
+
+/// The right to one stream of one container's agent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct StreamAccess {
+    /// What the stream hangs on.
+    #[serde(flatten)]
+    pub grant: IdeGrant,
+    /// What the container is for.
+    pub ctype: ContainerType,
+    /// `host:port` of the agent.
+    pub agent_address: String,
+    /// When the stream must end at the latest, in Unix milliseconds: it may outlive its token.
+    pub expires_at_ms: i64,
 }
 
 /// `POST /internal/users`: an account made by the operator.

@@ -5,7 +5,7 @@ use serde_json::{Value as Json_, json};
 use tower::ServiceExt;
 use zlh_authn::testing::{TestVerifier, access_token};
 use zlh_authn::with_verifier;
-use zlh_ids::InstanceId;
+use zlh_ids::{SessionId, UserId};
 use zlh_storage::Value;
 
 use super::*;
@@ -16,23 +16,21 @@ const NOW_MS: i64 = 1_800_000_000_000;
 struct PlainTokens;
 
 #[async_trait]
-impl IdeTokens for PlainTokens {
-    async fn issue(
-        &self,
-        ide: &Ide,
-        user: UserId,
-        session: SessionId,
-        _: Duration,
-    ) -> Result<String, ApiError> {
-        Ok(format!("ide.{}.{}.{user}.{session}", ide.vmid, ide.instance_id))
+impl StreamTokens for PlainTokens {
+    async fn issue(&self, opens: Opens, grant: &IdeGrant, _: Duration) -> Result<String, ApiError> {
+        let IdeGrant { vmid, instance_id, user_id, session_id } = grant;
+        Ok(format!("{}.{vmid}.{instance_id}.{user_id}.{session_id}", word(opens)))
     }
 
-    async fn verify(&self, token: &str) -> Result<IdeToken, ApiError> {
+    async fn verify(&self, opens: Opens, token: &str) -> Result<StreamToken, ApiError> {
         let parts: Vec<_> = token.split('.').collect();
-        let ["ide", vmid, instance, user, session] = parts[..] else {
+        let [kind, vmid, instance, user, session] = parts[..] else {
             return Err(ApiError::Unauthenticated);
         };
-        Ok(IdeToken {
+        if kind != word(opens) {
+            return Err(ApiError::Unauthenticated);
+        }
+        Ok(StreamToken {
             jti: token.to_owned(),
             user_id: user.parse().unwrap(),
             session_id: session.parse().unwrap(),
@@ -40,6 +38,13 @@ impl IdeTokens for PlainTokens {
             instance_id: instance.parse().unwrap(),
             expires_at_ms: NOW_MS + 300_000,
         })
+    }
+}
+
+fn word(opens: Opens) -> &'static str {
+    match opens {
+        Opens::Ide => "ide",
+        Opens::Stream(kind) => kind.as_str(),
     }
 }
 
@@ -89,8 +94,8 @@ impl Api {
 
     async fn instance(&self, vmid: u32, owner: &User, ctype: &str, address: Option<&str>) {
         self.sql(
-            "INSERT INTO instances (vmid, instance_id, owner_id, ctype, name, spec, state, ide_address, created_at) \
-             VALUES ($1, $2, $3, $4, 'n', '{}', 'active', $5, 0)",
+            "INSERT INTO instances (vmid, instance_id, owner_id, ctype, name, spec, state, ide_address, agent_address, \
+             created_at) VALUES ($1, $2, $3, $4, 'n', '{}', 'active', $5, $5, 0)",
             &[
                 vmid.into(),
                 Value::text(InstanceId::random()),
@@ -105,7 +110,7 @@ impl Api {
     async fn post(&self, path: &str, token: &str, body: Json_) -> (StatusCode, Json_) {
         let tokens = Tokens {
             database: self.database.clone(),
-            ide_tokens: Arc::new(PlainTokens),
+            stream_tokens: Arc::new(PlainTokens),
             urls: self.urls.clone(),
             ide_ttl: Duration::from_secs(300),
             session_ttl: Duration::from_secs(60),
@@ -266,11 +271,76 @@ async fn an_open_ide_ends_with_everything_it_hangs_on() {
 }
 
 #[tokio::test]
+async fn a_stream_token_opens_its_own_kind_of_stream_of_its_own_container() {
+    let api = Api::new().await;
+    let (ann, bob) = (api.user("ann").await, api.user("bob").await);
+    api.instance(6001, &ann, "dev", ADDRESS).await;
+    api.instance(5001, &ann, "game", ADDRESS).await;
+    for (vmid, ctype) in [(6001, "dev"), (5001, "game")] {
+        for (kind, other) in [("console", "upload"), ("upload", "console")] {
+            let path = format!("/api/servers/{vmid}/stream-token");
+            let body = json!({ "kind": kind });
+
+            let (status, made) = api.post(&path, &ann.token(), body.clone()).await;
+
+            assert_eq!((status, &made["expiresIn"]), (StatusCode::OK, &json!(300)));
+            let check = async |vmid: u32, kind: &str| {
+                let body = json!({ "vmid": vmid, "kind": kind, "token": made["token"] });
+                api.post("/internal/streams/check", "internal.host-1", body).await
+            };
+            let (status, access) = check(vmid, kind).await;
+            assert_eq!(status, StatusCode::OK, "{access}");
+            assert_eq!(access["agentAddress"], "unix:/run/ide.sock");
+            assert_eq!((&access["ctype"], &access["vmid"]), (&json!(ctype), &json!(vmid)));
+            assert_eq!(access["expiresAtMs"], NOW_MS + 60_000, "it outlives its token");
+            assert_eq!(check(vmid, kind).await.0, StatusCode::OK, "it is not used up");
+            assert_eq!(check(vmid, other).await.0, StatusCode::UNAUTHORIZED);
+            assert_eq!(check(11_002 - vmid, kind).await.0, StatusCode::UNAUTHORIZED);
+            assert_eq!(api.post(&path, &bob.token(), body).await.0, StatusCode::NOT_FOUND);
+        }
+    }
+    let codex = json!({ "kind": "codex" });
+    let (status, body) = api.post("/api/servers/6001/stream-token", &ann.token(), codex).await;
+    assert_eq!((status, &body["code"]), (StatusCode::BAD_REQUEST, &json!("invalid")));
+}
+
+#[tokio::test]
+async fn a_stream_token_ends_with_what_it_hangs_on() {
+    for (answer, sql) in [
+        (StatusCode::UNAUTHORIZED, "UPDATE sessions SET ended_at = 1"),
+        (StatusCode::UNAUTHORIZED, "UPDATE users SET disabled_at = 1"),
+        (StatusCode::NOT_FOUND, "UPDATE instances SET suspended_at = 1"),
+        (StatusCode::NOT_FOUND, "UPDATE instances SET state = 'deleting'"),
+        (StatusCode::CONFLICT, "UPDATE instances SET agent_address = NULL"),
+    ] {
+        let api = Api::new().await;
+        let ann = api.user("ann").await;
+        api.instance(5001, &ann, "game", ADDRESS).await;
+        let path = "/api/servers/5001/stream-token";
+        let (_, made) = api.post(path, &ann.token(), json!({ "kind": "upload" })).await;
+
+        api.sql(sql, &[]).await;
+
+        let check = json!({ "vmid": 5001, "kind": "upload", "token": made["token"] });
+        assert_eq!(
+            api.post("/internal/streams/check", "internal.h", check).await.0,
+            answer,
+            "{sql}"
+        );
+        assert_eq!(
+            api.post(path, &ann.token(), json!({ "kind": "upload" })).await.0,
+            answer,
+            "{sql}"
+        );
+    }
+}
+
+#[tokio::test]
 async fn customers_cannot_ask_what_host_proxies_ask() {
     let api = Api::new().await;
     let ann = api.user("ann").await;
-    for call in ["open", "check", "revalidate"] {
-        let (status, _) = api.post(&format!("/internal/ide/{call}"), &ann.token(), json!({})).await;
+    for call in ["ide/open", "ide/check", "ide/revalidate", "streams/check"] {
+        let (status, _) = api.post(&format!("/internal/{call}"), &ann.token(), json!({})).await;
         assert_eq!(status, StatusCode::UNAUTHORIZED, "{call}");
     }
 }
