@@ -22,6 +22,16 @@ pub(crate) enum ApiError {
     #[error("the body is too large")]
     TooLarge,
     #[error("{0}")]
+    Missing(String),
+    #[error("{0}")]
+    TooMuch(String),
+    #[error("{0}")]
+    Refused(String),
+    #[error("{0}")]
+    Full(String),
+    #[error("{0}")]
+    Timeout(String),
+    #[error("{0}")]
     Conflict(String),
     #[error("{0}")]
     Unavailable(String),
@@ -34,9 +44,12 @@ impl ApiError {
         match self {
             Self::Invalid(_) => Code::Invalid,
             Self::Unauthenticated => Code::Unauthenticated,
-            Self::NotFound => Code::NotFound,
+            Self::NotFound | Self::Missing(_) => Code::NotFound,
             Self::MethodNotAllowed => Code::MethodNotAllowed,
-            Self::TooLarge => Code::TooLarge,
+            Self::TooLarge | Self::TooMuch(_) => Code::TooLarge,
+            Self::Refused(_) => Code::Unfit,
+            Self::Full(_) => Code::StorageFull,
+            Self::Timeout(_) => Code::Timeout,
             Self::Conflict(_) => Code::Conflict,
             Self::Unavailable(_) => Code::Unavailable,
             Self::Internal(_) => Code::Internal,

@@ -23,6 +23,7 @@ use crate::layout::remove;
 pub(crate) use cache::Cache;
 pub(crate) use catalog::{CatalogError, code_server, is_name, runtime};
 pub(crate) use download::{Store, StoreError};
+pub(crate) use unpack::{Limits, UnpackError, unpack};
 
 const MARKER: &str = ".zlh-artifact.json";
 
@@ -161,12 +162,12 @@ fn unpack_aside(
     if let Some(shelf) = partial.parent() {
         fs::create_dir_all(shelf).map_err(io_error("make a folder"))?;
     }
-    unpack::unpack(file, partial, artifact.unpacked_bytes, &|| stopping.is_cancelled()).map_err(
-        |problem| InstallError::Archive {
-            path: artifact.path.clone(),
-            problem: problem.to_string(),
-        },
-    )?;
+    let archive = fs::File::open(file).map_err(io_error("read a download"))?;
+    let archive = io::BufReader::with_capacity(1 << 16, archive);
+    let limits = Limits { entries: unpack::MAX_ENTRIES, bytes: artifact.unpacked_bytes };
+    unpack(archive, partial, limits, &|| stopping.is_cancelled()).map_err(|problem| {
+        InstallError::Archive { path: artifact.path.clone(), problem: problem.to_string() }
+    })?;
     // The program may be a link, but then one inside the tree.
     if !partial.join(&artifact.program).is_file() {
         return Err(missing_program(artifact));

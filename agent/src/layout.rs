@@ -93,6 +93,11 @@ impl Layout {
         self.state().join("downloads")
     }
 
+    /// What is being made of the container's files, and what is remembered of them.
+    pub(crate) fn files(&self) -> PathBuf {
+        self.state().join("files")
+    }
+
     fn logs(&self) -> PathBuf {
         self.root.join("var/log/zlh-agent")
     }
@@ -142,6 +147,7 @@ impl Layout {
         for download in fs::read_dir(self.downloads())? {
             remove(&download?.path())?;
         }
+        crate::files::remove_leftovers(&self.files())?;
         let mut shelves = vec![self.code_servers()];
         for runtime in fs::read_dir(self.opt().join("runtimes"))? {
             shelves.push(runtime?.path());

@@ -14,6 +14,7 @@ mod down;
 mod durable;
 mod error;
 mod facts;
+mod files;
 mod http_get;
 mod install;
 mod layout;

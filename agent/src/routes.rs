@@ -13,11 +13,13 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use subtle::ConstantTimeEq as _;
 use zlh_agent_protocol::agent::{Accepted, AgentConfig, CodeServerState, Status, Version};
+use zlh_ids::ContainerType;
 
 use crate::agent::{Agent, CodeServerAction};
 use crate::blocking::blocking;
 use crate::config::Secret;
 use crate::error::ApiError;
+use crate::files;
 
 /// A configuration is a few hundred bytes.
 const BODY_LIMIT: usize = 64 * 1024;
@@ -32,6 +34,8 @@ pub(crate) fn router(agent: Arc<Agent>, token: Secret) -> Router {
         .route("/dev/codeserver/start", post(start_code_server))
         .route("/dev/codeserver/stop", post(stop_code_server))
         .route("/dev/codeserver/restart", post(restart_code_server))
+        .nest("/dev/files", files::routes::router(Arc::clone(&agent), ContainerType::Dev))
+        .nest("/game/files", files::routes::router(Arc::clone(&agent), ContainerType::Game))
         .fallback(async || ApiError::NotFound)
         .method_not_allowed_fallback(async || ApiError::MethodNotAllowed)
         .layer(DefaultBodyLimit::max(BODY_LIMIT))

@@ -4,8 +4,8 @@
 //! point inside the tree, and nothing is ever written through one.
 
 use std::collections::HashSet;
-use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, Read};
+use std::fs::{self, DirBuilder, OpenOptions};
+use std::io::{self, BufRead, Read};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, symlink};
 use std::path::{Component, Path, PathBuf};
 use std::time::{Duration, SystemTime};
@@ -16,13 +16,13 @@ use tar::{Archive, Entry, EntryType};
 use super::is_plain_relative;
 
 /// The largest artifact known, code-server, has 11 000.
-const MAX_ENTRIES: usize = 400_000;
+pub(super) const MAX_ENTRIES: usize = 400_000;
 /// Headers, padding and long names come on top of the contents.
 const OVERHEAD: u64 = 512 << 20;
 
 /// The archive is not one that is unpacked here.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum UnpackError {
+pub(crate) enum UnpackError {
     #[error("`{0}` leads out of the archive")]
     LeadsOut(String),
     #[error("`{0}` is below a link")]
@@ -31,7 +31,7 @@ pub(super) enum UnpackError {
     Special(String),
     #[error("has more than {0} entries")]
     TooMany(usize),
-    #[error("unpacks to more than the {0} bytes that the catalogue says")]
+    #[error("unpacks to more than the {0} bytes allowed")]
     TooLarge(u64),
     #[error("`{path}` cannot be unpacked: {source}")]
     Entry { path: String, source: io::Error },
@@ -41,20 +41,29 @@ pub(super) enum UnpackError {
     Interrupted,
 }
 
+/// What an archive may become.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limits {
+    /// Files, folders and links.
+    pub(crate) entries: usize,
+    /// Contents of all files.
+    pub(crate) bytes: u64,
+}
+
 /// Unpacks `file` into the new folder `into`; what it unpacked is there even when it fails.
-pub(super) fn unpack(
-    file: &Path,
+pub(crate) fn unpack(
+    file: impl BufRead,
     into: &Path,
-    max_bytes: u64,
+    limits: Limits,
     interrupted: &dyn Fn() -> bool,
 ) -> Result<(), UnpackError> {
-    let reader = MultiGzDecoder::new(io::BufReader::with_capacity(1 << 16, File::open(file)?));
-    let mut archive = Archive::new(reader.take(max_bytes.saturating_add(OVERHEAD)));
-    let mut tree = Tree { root: into.to_owned(), links: HashSet::new(), bytes_left: max_bytes };
+    let reader = MultiGzDecoder::new(file);
+    let mut archive = Archive::new(reader.take(limits.bytes.saturating_add(OVERHEAD)));
+    let mut tree = Tree { root: into.to_owned(), links: HashSet::new(), bytes_left: limits.bytes };
     make_folder(into)?;
     for (count, entry) in archive.entries()?.enumerate() {
-        if count >= MAX_ENTRIES {
-            return Err(UnpackError::TooMany(MAX_ENTRIES));
+        if count >= limits.entries {
+            return Err(UnpackError::TooMany(limits.entries));
         }
         if interrupted() {
             return Err(UnpackError::Interrupted);
@@ -67,7 +76,7 @@ pub(super) fn unpack(
             continue;
         }
         if entry.size() > tree.bytes_left {
-            return Err(UnpackError::TooLarge(max_bytes));
+            return Err(UnpackError::TooLarge(limits.bytes));
         }
         tree.bytes_left -= entry.size();
         tree.add(&name, &mut entry)?;

@@ -12,8 +12,8 @@ use zlh_agent::{App, StartError, clock};
 use crate::container::{Container, call, call_as, config, status_when};
 use crate::store::Store;
 
-struct Running {
-    address: SocketAddr,
+pub(crate) struct Running {
+    pub(crate) address: SocketAddr,
     stop: oneshot::Sender<()>,
     served: JoinHandle<()>,
 }
@@ -23,7 +23,7 @@ async fn bind(container: &Container) -> Result<App, StartError> {
     App::bind(config, clock::system()).await
 }
 
-async fn start(container: &Container) -> Running {
+pub(crate) async fn start(container: &Container) -> Running {
     let app = bind(container).await.unwrap();
     let (stop, stopped) = oneshot::channel();
     let address = app.local_addr().unwrap();
@@ -41,7 +41,7 @@ async fn stop(running: Running) {
     running.served.await.unwrap();
 }
 
-fn without_code_server(store: &Store) -> Value {
+pub(crate) fn without_code_server(store: &Store) -> Value {
     let mut config = config(&store.url());
     config["enable_code_server"] = false.into();
     config

@@ -10,5 +10,6 @@
 
 mod api;
 mod container;
+mod files;
 mod lifecycle;
 mod store;

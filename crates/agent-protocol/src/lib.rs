@@ -4,6 +4,7 @@
 //! - [`artifact`]: the artifact store and its catalogue of runtimes.
 //! - [`config`]: what an agent is told to make of its container.
 //! - [`console`]: a terminal over a WebSocket.
+//! - [`files`]: files of a container.
 //! - [`game`]: the catalogue of games.
 //! - [`internal`]: what host-proxies ask of the components, below `/internal`.
 
@@ -11,5 +12,6 @@ pub mod agent;
 pub mod artifact;
 pub mod config;
 pub mod console;
+pub mod files;
 pub mod game;
 pub mod internal;

@@ -32,6 +32,8 @@ pub enum Code {
     Unavailable,
     /// It took longer than a request may.
     Timeout,
+    /// The disk that it would go to is full.
+    StorageFull,
 }
 
 impl Code {
@@ -52,6 +54,7 @@ impl Code {
             Self::Internal => "internal",
             Self::Unavailable => "unavailable",
             Self::Timeout => "timeout",
+            Self::StorageFull => "storage_full",
         }
     }
 
@@ -72,6 +75,7 @@ impl Code {
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
             Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
             Self::Timeout => StatusCode::GATEWAY_TIMEOUT,
+            Self::StorageFull => StatusCode::INSUFFICIENT_STORAGE,
         }
     }
 
@@ -91,6 +95,7 @@ impl Code {
             Self::RateLimited,
             Self::Internal,
             Self::Timeout,
+            Self::StorageFull,
         ];
         match all.into_iter().find(|code| code.status() == status) {
             Some(code) => code,
@@ -120,6 +125,7 @@ mod tests {
             (Code::Internal, 500, "internal"),
             (Code::Unavailable, 503, "unavailable"),
             (Code::Timeout, 504, "timeout"),
+            (Code::StorageFull, 507, "storage_full"),
         ];
         for (code, status, word) in all {
             assert_eq!((code.status().as_u16(), code.as_str()), (status, word));
