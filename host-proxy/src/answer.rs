@@ -51,6 +51,7 @@ fn sentence(code: Code) -> &'static str {
         Code::Internal => "internal error",
         Code::Unavailable => "the service is not available at the moment",
         Code::Timeout => "this took too long",
+        Code::StorageFull => "there is no room for it",
     }
 }
 
