@@ -10,7 +10,7 @@ use anyhow::{Context as _, bail};
 use clap::{Args, Parser, Subcommand};
 use serde::Serialize;
 use tracing_subscriber::Layer as _;
-use tracing_subscriber::filter::{FilterExt as _, filter_fn};
+use tracing_subscriber::filter::{FilterExt as _, LevelFilter, filter_fn};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use zlh_agent_protocol::internal::{CreateUser, CreatedUser};
@@ -365,11 +365,13 @@ fn start_log() -> anyhow::Result<Option<Traces>> {
         true => lines.json().boxed(),
         false => lines.boxed(),
     };
-    let no_traces = filter_fn(|metadata| metadata.target() != traces::TARGET);
-    tracing_subscriber::registry()
-        .with(lines.with_filter(filter.and(no_traces)))
-        .with(traces.as_ref().map(Traces::layer))
-        .init();
+    // Without the hint, spans are made for every call between guest and host, only to be filtered out.
+    let no_traces = filter_fn(|metadata| metadata.target() != traces::TARGET)
+        .with_max_level_hint(LevelFilter::TRACE);
+    let mut layers = vec![lines.with_filter(filter.and(no_traces)).boxed()];
+    // An absent layer in place of none would ask for every span, too.
+    layers.extend(traces.as_ref().map(|traces| traces.layer().boxed()));
+    tracing_subscriber::registry().with(layers).init();
     Ok(traces)
 }
 
