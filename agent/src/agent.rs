@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::FutureExt as _;
+use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -21,14 +22,22 @@ use crate::error::{ApiError, chain};
 use crate::facts::{Board, Event};
 use crate::install::Installer;
 use crate::layout::Layout;
+use crate::limit::Limit;
 use crate::operation::{Operation, Operations};
 use crate::provision::{self, ProvisionError, provision};
 use crate::readiness::Readiness;
 use crate::saved::{Saved, SavedFile};
+use crate::server::Server;
 
 /// How long a request waits for code-server: less than whoever sent it waits for the answer. A start may take
 /// a minute, and goes on.
 const ANSWER_LIMIT: Duration = Duration::from_secs(20);
+
+/// Console commands a second, and at once.
+const COMMAND_RATE: f64 = 10.0;
+const COMMAND_BURST: f64 = 30.0;
+/// As many as a server's customers may have open; each holds a back-log's piece.
+const MAX_ATTACHMENTS: usize = 30;
 
 /// The agent's state; every part of it may be used from any task.
 pub(crate) struct Agent {
@@ -43,6 +52,13 @@ pub(crate) struct Agent {
     /// How code-server is started, once it is installed.
     pub(crate) launch: Mutex<Option<Arc<Launch>>>,
     pub(crate) readiness: Readiness,
+    pub(crate) server: Server,
+    /// Lines for the server's console, by request.
+    pub(crate) commands: Limit,
+    /// WebSockets on the console.
+    pub(crate) attachments: Arc<Semaphore>,
+    /// Ends the installation that runs now.
+    abort: Mutex<CancellationToken>,
     pub(crate) tasks: TaskTracker,
     pub(crate) stopping: CancellationToken,
 }
@@ -74,6 +90,10 @@ impl Agent {
         installer: Installer,
     ) -> Self {
         Self {
+            server: Server::new(layout.state()),
+            commands: Limit::new(COMMAND_RATE, COMMAND_BURST),
+            attachments: Arc::new(Semaphore::new(MAX_ATTACHMENTS)),
+            abort: Mutex::default(),
             config,
             layout,
             clock,
@@ -93,11 +113,9 @@ impl Agent {
     /// with it. Waits for the disk.
     pub(crate) fn configure(self: &Arc<Self>, config: AgentConfig) -> Result<AgentState, ApiError> {
         provision::check(&config, self.config.vmid).map_err(ApiError::Invalid)?;
-        let state = self.facts.read().state;
+        let state = self.state();
         let same = self.saved.get().is_some_and(|saved| saved.config == config);
-        if same
-            && matches!(state, AgentState::Running | AgentState::Crashed | AgentState::Installing)
-        {
+        if same && !matches!(state, AgentState::Idle | AgentState::Error) {
             return Ok(state);
         }
         let operation = self.begin("config")?;
@@ -105,7 +123,7 @@ impl Agent {
         self.saved.set_config(config).map_err(|error| {
             ApiError::Internal(format!("the configuration cannot be saved: {error}"))
         })?;
-        self.begin_provisioning(operation, false);
+        self.begin_provisioning(operation, false, false);
         Ok(AgentState::Installing)
     }
 
@@ -114,17 +132,22 @@ impl Agent {
         if let Some(saved) = self.saved.get()
             && let Some(operation) = self.operations.try_begin("config")
         {
-            self.begin_provisioning(operation, saved.dev_ready_at.is_some());
+            self.begin_provisioning(operation, saved.dev_ready_at.is_some(), true);
         }
     }
 
-    /// `worked`: the same was provisioned in an earlier life.
-    fn begin_provisioning(self: &Arc<Self>, operation: Operation, worked: bool) {
+    /// `worked`: the same was provisioned in an earlier life; `resumed`: it was asked for in one.
+    fn begin_provisioning(self: &Arc<Self>, operation: Operation, worked: bool, resumed: bool) {
         self.facts.post(Event::Accepted);
+        let abort = CancellationToken::new();
+        *self.abort.lock().unwrap_or_else(PoisonError::into_inner) = abort.clone();
         let agent = Arc::clone(self);
         self.run(operation, async move {
-            match provision(&agent).await {
-                Ok(()) => agent.facts.post(Event::Complete),
+            let work = Box::pin(provision(&agent, resumed));
+            let provisioned = abort.run_until_cancelled(work).await;
+            match provisioned.unwrap_or(Err(ProvisionError::Aborted)) {
+                // Why a server does not start is a matter of the server's.
+                Ok(()) | Err(ProvisionError::Server(_)) => agent.facts.post(Event::Complete),
                 // A machine that has just started is slow. It is tried again like one that crashed.
                 Err(ProvisionError::CodeServer(error)) if worked => {
                     agent.facts.post(Event::Complete);
@@ -138,6 +161,15 @@ impl Agent {
                 }
             }
         });
+    }
+
+    /// Ends an installation that runs. What it had put in place stays.
+    pub(crate) fn abort_install(&self) -> Result<(), ApiError> {
+        if self.operations.current() != Some("config") {
+            return Err(ApiError::Conflict("nothing is being installed".to_owned()));
+        }
+        self.abort.lock().unwrap_or_else(PoisonError::into_inner).cancel();
+        Ok(())
     }
 
     /// Starts or stops code-server as the customer says, and remembers it. False when that goes on after
@@ -192,7 +224,7 @@ impl Agent {
     }
 
     /// Runs an operation to its end, whoever waits for it. None if it panicked or the agent is stopping.
-    fn run<T: Send + 'static>(
+    pub(crate) fn run<T: Send + 'static>(
         self: &Arc<Self>,
         operation: Operation,
         work: impl Future<Output = T> + Send + 'static,
@@ -213,7 +245,7 @@ impl Agent {
         })
     }
 
-    fn begin(&self, kind: &'static str) -> Result<Operation, ApiError> {
+    pub(crate) fn begin(&self, kind: &'static str) -> Result<Operation, ApiError> {
         self.operations.try_begin(kind).ok_or_else(|| {
             let current = self.operations.current().unwrap_or("another operation");
             ApiError::Conflict(format!("{current} is still running"))

@@ -21,6 +21,7 @@ use crate::lock::Lock;
 use crate::readiness;
 use crate::routes::router;
 use crate::saved::SavedFile;
+use crate::server::{supervise_server, watch_readiness};
 
 /// An agent that was killed may have been starting a process, which holds the lock until it becomes
 /// another program: a moment.
@@ -84,6 +85,7 @@ impl App {
             downloads: layout.downloads(),
             cache: config.artifact_cache.as_deref().and_then(Cache::open),
             stopping: CancellationToken::new(),
+            turn: Arc::default(),
         };
         let agent = Arc::new(Agent::new(config, layout, clock, saved, installer));
         Ok(Self { listener, router: router(Arc::clone(&agent), token), agent, _lock: lock })
@@ -107,9 +109,11 @@ impl App {
         let stopping = agent.stopping.clone();
         let _guard = stopping.clone().drop_guard();
 
-        let watchers = futures::future::join(
+        let watchers = futures::future::join4(
             supervise(Arc::clone(&agent)),
             readiness::watch(Arc::clone(&agent)),
+            supervise_server(Arc::clone(&agent)),
+            watch_readiness(Arc::clone(&agent)),
         );
         let watchers_stop = stopping.clone();
         agent.tasks.spawn(async move { watchers_stop.run_until_cancelled(watchers).await });

@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Component, Path, PathBuf};
 use std::str::FromStr;
 
+use serde::{Deserialize, Serialize};
 use zlh_ids::Vmid;
 
 use crate::code_server::{Listen, Template};
@@ -53,7 +54,7 @@ pub struct Config {
 }
 
 /// Numeric user and group.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ids {
     /// User id.
     pub uid: u32,

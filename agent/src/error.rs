@@ -4,6 +4,7 @@ use std::error::Error;
 use std::fmt::Write as _;
 
 use axum::Json;
+use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use zlh_agent_protocol::agent::AgentError;
 use zlh_error_code::Code;
@@ -34,6 +35,8 @@ pub(crate) enum ApiError {
     #[error("{0}")]
     Conflict(String),
     #[error("{0}")]
+    TooMany(String),
+    #[error("{0}")]
     Unavailable(String),
     #[error("{0}")]
     Internal(String),
@@ -51,6 +54,7 @@ impl ApiError {
             Self::Full(_) => Code::StorageFull,
             Self::Timeout(_) => Code::Timeout,
             Self::Conflict(_) => Code::Conflict,
+            Self::TooMany(_) => Code::RateLimited,
             Self::Unavailable(_) => Code::Unavailable,
             Self::Internal(_) => Code::Internal,
         }
@@ -63,8 +67,11 @@ impl IntoResponse for ApiError {
         if status.is_server_error() {
             tracing::warn!(http.status = status.as_u16(), "{self}");
         }
-        (status, Json(AgentError { error: self.to_string(), code: code.to_owned() }))
-            .into_response()
+        let body = Json(AgentError { error: self.to_string(), code: code.to_owned() });
+        match self {
+            Self::TooMany(_) => (status, [(header::RETRY_AFTER, "1")], body).into_response(),
+            _ => (status, body).into_response(),
+        }
     }
 }
 

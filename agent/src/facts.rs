@@ -1,5 +1,6 @@
 //! What the agent knows about its container, and the events that change it.
 
+use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use zlh_agent_protocol::agent::AgentState;
@@ -16,7 +17,13 @@ pub(crate) struct Facts {
     pub(crate) provisioning_complete: bool,
     pub(crate) code_server_installed: bool,
     pub(crate) last_ready_at: Option<String>,
+    /// What the last installation said.
+    pub(crate) install_log: VecDeque<String>,
 }
+
+/// Lines of an installation that are kept, and what is kept of each.
+const MAX_LOG_LINES: usize = 200;
+const MAX_LOG_CHARS: usize = 300;
 
 /// What happened.
 #[derive(Debug)]
@@ -44,6 +51,14 @@ pub(crate) enum Event {
 }
 
 impl Facts {
+    fn log(&mut self, line: &str) {
+        if self.install_log.len() == MAX_LOG_LINES {
+            self.install_log.pop_front();
+        }
+        let plain = line.chars().filter(|c| !c.is_control()).take(MAX_LOG_CHARS);
+        self.install_log.push_back(plain.collect());
+    }
+
     /// The only place that changes the state.
     fn apply(&mut self, event: Event) {
         match event {
@@ -54,7 +69,10 @@ impl Facts {
                     ..Self::default()
                 }
             }
-            Event::Step(step) => self.install_step = Some(step),
+            Event::Step(step) => {
+                self.log(&step);
+                self.install_step = Some(step);
+            }
             Event::RuntimeInstalled => self.runtime_installed = true,
             Event::CodeServerInstalled => self.code_server_installed = true,
             Event::Provisioned => self.dev_provisioned = true,
@@ -65,6 +83,7 @@ impl Facts {
                 self.error = None;
             }
             Event::Failed(error) => {
+                self.log(&error);
                 self.state = AgentState::Error;
                 self.error = Some(error);
             }

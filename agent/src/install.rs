@@ -12,6 +12,7 @@ mod unpack;
 use std::fs;
 use std::io;
 use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
@@ -21,7 +22,7 @@ use crate::durable;
 use crate::layout::remove;
 
 pub(crate) use cache::Cache;
-pub(crate) use catalog::{CatalogError, code_server, is_name, runtime};
+pub(crate) use catalog::{CatalogError, code_server, game, is_name, runtime};
 pub(crate) use download::{Store, StoreError};
 pub(crate) use unpack::{Limits, UnpackError, unpack};
 
@@ -72,6 +73,8 @@ pub(crate) struct Installer {
     pub(crate) cache: Option<Cache>,
     /// Ends an unpacking that nobody waits for any more.
     pub(crate) stopping: CancellationToken,
+    /// One unpacking at a time.
+    pub(crate) turn: Arc<tokio::sync::Mutex<()>>,
 }
 
 /// What is installed in this folder, if anything.
@@ -136,8 +139,12 @@ impl Installer {
         folder: &Path,
     ) -> Result<(), InstallError> {
         let (artifact, file, folder) = (artifact.clone(), file.to_owned(), folder.to_owned());
-        let stopping = self.stopping.clone();
+        // Whoever drops this future lets the next one begin when the disk is at rest.
+        let turn = Arc::clone(&self.turn).lock_owned().await;
+        let stopping = self.stopping.child_token();
+        let _guard = stopping.clone().drop_guard();
         tokio::task::spawn_blocking(move || {
+            let _turn = turn;
             let partial = partial(&folder);
             let result = unpack_aside(&artifact, &file, &partial, &stopping).and_then(|()| {
                 put_in_place(&partial, &folder).map_err(io_error("put an artifact in place"))
@@ -210,7 +217,7 @@ fn io_error(doing: &str) -> impl FnOnce(io::Error) -> InstallError + use<> {
 }
 
 /// Whether a relative path stays below where it starts, and goes there without detours.
-fn is_plain_relative(path: &Path) -> bool {
+pub(crate) fn is_plain_relative(path: &Path) -> bool {
     !path.as_os_str().is_empty()
         && path.components().all(|part| matches!(part, Component::Normal(_)))
 }

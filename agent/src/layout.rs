@@ -54,6 +54,15 @@ impl Layout {
         self.opt().join("runtimes").join(runtime).join(version)
     }
 
+    pub(crate) fn game(&self, game: &str, variant: &str, version: &str) -> PathBuf {
+        self.opt().join("games").join(game).join(variant).join(version)
+    }
+
+    /// A game server's own files.
+    pub(crate) fn server(&self) -> PathBuf {
+        self.root.join("srv/game")
+    }
+
     pub(crate) fn code_servers(&self) -> PathBuf {
         self.opt().join("codeserver")
     }
@@ -111,8 +120,10 @@ impl Layout {
         for folder in [
             self.root.clone(),
             self.opt().join("runtimes"),
+            self.opt().join("games"),
             self.code_servers(),
             self.root.join("home"),
+            self.root.join("srv"),
             self.root.join("run"),
         ] {
             DirBuilder::new().recursive(true).mode(0o755).create(folder)?;
@@ -142,6 +153,15 @@ impl Layout {
         Ok(())
     }
 
+    /// Makes the folder of a game server, its own.
+    pub(crate) fn prepare_server(&self, owner: Ids) -> io::Result<()> {
+        make_folder(&self.server(), owner, 0o750)?;
+        if let Some(temporary) = self.temporary() {
+            make_folder(&temporary, owner, 0o700)?;
+        }
+        Ok(())
+    }
+
     /// Removes what an interrupted installation left.
     pub(crate) fn remove_leftovers(&self) -> io::Result<()> {
         for download in fs::read_dir(self.downloads())? {
@@ -151,6 +171,11 @@ impl Layout {
         let mut shelves = vec![self.code_servers()];
         for runtime in fs::read_dir(self.opt().join("runtimes"))? {
             shelves.push(runtime?.path());
+        }
+        for game in fs::read_dir(self.opt().join("games"))? {
+            for variant in fs::read_dir(game?.path())? {
+                shelves.push(variant?.path());
+            }
         }
         for shelf in shelves {
             for version in fs::read_dir(shelf)? {

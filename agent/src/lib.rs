@@ -6,6 +6,7 @@
 
 mod agent;
 mod app;
+mod backlog;
 mod blocking;
 pub mod clock;
 mod code_server;
@@ -15,9 +16,11 @@ mod durable;
 mod error;
 mod facts;
 mod files;
+mod holder;
 mod http_get;
 mod install;
 mod layout;
+mod limit;
 mod listener;
 mod lock;
 mod operation;
@@ -26,8 +29,10 @@ mod provision;
 mod readiness;
 mod routes;
 mod saved;
+mod server;
 mod workload;
 
 pub use app::{App, StartError};
 pub use code_server::{Listen, Template};
 pub use down::{DownError, ProcessesLeft, down};
+pub use holder::hold;

@@ -8,10 +8,11 @@ use std::time::Duration;
 use axum::Router;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use crate::clock::pause;
 
@@ -26,7 +27,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(500);
 
 /// Serves until `stop` is done, and then answers what was asked.
 pub(crate) async fn serve(listener: TcpListener, router: Router, stop: impl Future<Output = ()>) {
-    let connections = GracefulShutdown::new();
+    let (connections, drain) = (TaskTracker::new(), CancellationToken::new());
     let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     tokio::pin!(stop);
     loop {
@@ -42,32 +43,43 @@ pub(crate) async fn serve(listener: TcpListener, router: Router, stop: impl Futu
                 }
             },
         };
-        let connection = connections.watch(connection(stream, router.clone()));
-        // Ends with its client, its time, or the runtime.
-        tokio::spawn(async move {
+        // Keys that are typed into a console come back at once.
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(error = &error as &dyn std::error::Error, "a client is gone");
+            continue;
+        }
+        let connection = converse(stream, router.clone(), drain.clone());
+        connections.spawn(async move {
             let _slot = slot;
-            if let Err(error) = connection.await {
-                tracing::debug!(
-                    error = &error as &dyn std::error::Error,
-                    "a connection ended badly"
-                );
-            }
+            connection.await;
         });
     }
     drop(listener);
-    if tokio::time::timeout(DRAIN_LIMIT, connections.shutdown()).await.is_err() {
+    drain.cancel();
+    connections.close();
+    if tokio::time::timeout(DRAIN_LIMIT, connections.wait()).await.is_err() {
         tracing::warn!("some requests were not answered in time");
     }
 }
 
-fn connection(
-    stream: TcpStream,
-    router: Router,
-) -> http1::Connection<TokioIo<TcpStream>, TowerToHyperService<Router>> {
-    http1::Builder::new()
+/// Serves one connection; once `drain` is there, only until what was asked is answered.
+async fn converse(stream: TcpStream, router: Router, drain: CancellationToken) {
+    let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_LIMIT)
         .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router))
+        .with_upgrades();
+    let mut connection = std::pin::pin!(connection);
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = drain.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(error = &error as &dyn std::error::Error, "a connection ended badly");
+    }
 }
 
 async fn refused(error: &io::Error) {

@@ -8,7 +8,7 @@ use rustix::fs::Mode;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 use zlh_agent::config::{Config, ConfigError, LogFormat};
-use zlh_agent::{App, StartError, clock, down};
+use zlh_agent::{App, StartError, clock, down, hold};
 
 /// Settings are wrong; starting again does not help.
 const EXIT_CONFIG: u8 = 2;
@@ -29,12 +29,18 @@ enum Command {
     Serve,
     /// Ends the agent of this root, if one runs, and every process of the container.
     Down,
+    /// Owns one run of a game server; for the agent's own use.
+    #[command(hide = true)]
+    Hold,
 }
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     // Whoever starts the agent may have any; folders and programs must be readable by the workload.
     rustix::process::umask(Mode::from_raw_mode(0o022));
+    if matches!(arguments.command, Some(Command::Hold)) {
+        return if hold().is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+    }
     let config = Config::from_env();
     log_to_stderr(config.as_ref().map_or(LogFormat::Text, |config| config.log_format));
     match config.map_err(anyhow::Error::from).and_then(|config| run(arguments.command, config)) {
@@ -57,6 +63,7 @@ fn run(command: Option<Command>, config: Config) -> anyhow::Result<()> {
         match command.unwrap_or(Command::Serve) {
             Command::Serve => serve(config).await,
             Command::Down => down(&config).await.map_err(Into::into),
+            Command::Hold => Ok(()),
         }
     });
     // An unpacking that was interrupted ends with the process; the next start removes what is left.

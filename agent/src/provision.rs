@@ -1,14 +1,15 @@
-//! Makes a dev container what its configuration says. Every step is skipped where it is done already, so
+//! Makes a container what its configuration says. Every step is skipped where it is done already, so
 //! this also runs whenever the agent starts.
 
+mod game;
+mod shop;
+
 use std::io;
-use std::path::Path;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use zlh_agent_protocol::agent::AgentConfig;
-use zlh_agent_protocol::artifact::DevCatalog;
-use zlh_agent_protocol::config::DevConfig;
+use zlh_agent_protocol::config::{DevConfig, GameConfig};
 use zlh_ids::Vmid;
 
 use crate::agent::Agent;
@@ -16,8 +17,11 @@ use crate::blocking::blocking;
 use crate::clock;
 use crate::code_server::{CodeServerError, Launch};
 use crate::facts::Event;
-use crate::install::{self, InstallError, Installed, Store, is_name};
+use crate::install::{InstallError, Store, is_name};
+use crate::saved::Saved;
+use crate::server::{SpecError, StartError};
 use crate::workload::{self, WorkloadError};
+use shop::Shop;
 
 /// Why the container is not what it shall be.
 #[derive(Debug, thiserror::Error)]
@@ -27,7 +31,13 @@ pub(crate) enum ProvisionError {
     #[error(transparent)]
     Install(#[from] InstallError),
     #[error(transparent)]
+    Spec(#[from] SpecError),
+    #[error(transparent)]
+    Server(#[from] StartError),
+    #[error(transparent)]
     CodeServer(#[from] CodeServerError),
+    #[error("the installation was aborted")]
+    Aborted,
     #[error("cannot {doing}")]
     Io {
         doing: &'static str,
@@ -41,26 +51,58 @@ pub(crate) fn check(config: &AgentConfig, vmid: Vmid) -> Result<(), String> {
     if config.vmid() != vmid {
         return Err(format!("this is container {vmid}, not {}", config.vmid()));
     }
-    let AgentConfig::Dev(config) = config else {
-        return Err("container_type `game` is not supported yet".to_owned());
+    let names = match config {
+        AgentConfig::Dev(dev) => vec![("runtime", &dev.runtime), ("version", &dev.version)],
+        AgentConfig::Game(game) => {
+            check_game(game)?;
+            vec![("game", &game.game), ("variant", &game.variant), ("version", &game.version)]
+        }
     };
-    for (field, value) in [("runtime", &config.runtime), ("version", &config.version)] {
+    for (field, value) in names {
         if !is_name(value) {
             return Err(format!("`{field}` is not a name that a catalogue can have"));
         }
     }
-    Store::new(&config.artifact_base_url, Duration::ZERO)
+    Store::new(config.artifact_base_url(), Duration::ZERO)
         .map(drop)
         .map_err(|error| error.to_string())
 }
 
-/// Brings it all about.
+/// What reaches a command line, a file or the name of one.
+fn check_game(game: &GameConfig) -> Result<(), String> {
+    let plain =
+        |text: &str| text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte));
+    if !(1..=64).contains(&game.world.len()) || !plain(&game.world) || game.world.starts_with('-') {
+        return Err("`world` is not 1 to 64 letters, digits, `-` and `_`".to_owned());
+    }
+    let secrets = game.admin_user.iter().chain(game.admin_pass.iter().map(|pass| &pass.0));
+    for text in secrets {
+        if text.len() > 128 || text.starts_with('-') || text.chars().any(char::is_control) {
+            return Err("`admin_user` and `admin_pass` have no control characters, no leading `-` and at most \
+                        128 bytes"
+                .to_owned());
+        }
+    }
+    let pauses = &game.crash_policy.restart_after_seconds;
+    if pauses.len() > 16 || pauses.iter().any(|pause| *pause > 3600) {
+        return Err("`crash_policy` has at most 16 pauses of at most 3600 seconds".to_owned());
+    }
+    Ok(())
+}
+
+/// Brings it all about. `resumed`: an earlier agent was told the same.
 ///
 /// Dropping the future leaves a state from which it can be called again.
-pub(crate) async fn provision(agent: &Arc<Agent>) -> Result<(), ProvisionError> {
+pub(crate) async fn provision(agent: &Arc<Agent>, resumed: bool) -> Result<(), ProvisionError> {
     let Some(saved) = agent.saved.get() else { return Ok(()) };
-    let AgentConfig::Dev(config) = &saved.config else { return Ok(()) };
-    let mut shop = Shop::new(agent, config)?;
+    match saved.config.clone() {
+        AgentConfig::Dev(config) => dev(agent, saved, &config).await,
+        AgentConfig::Game(config) => game::provision(agent, saved, config, resumed).await,
+    }
+}
+
+async fn dev(agent: &Arc<Agent>, saved: Saved, config: &DevConfig) -> Result<(), ProvisionError> {
+    let mut shop = Shop::new(agent, &config.artifact_base_url)?;
 
     agent.facts.post(Event::Step(format!("prepare user {} and workspace", agent.config.user)));
     let workload = {
@@ -76,7 +118,7 @@ pub(crate) async fn provision(agent: &Arc<Agent>) -> Result<(), ProvisionError> 
         .await?
     };
 
-    let runtime = shop.runtime().await?;
+    let runtime = shop.runtime(&config.runtime, &config.version).await?;
     agent.facts.post(Event::RuntimeInstalled);
 
     let launch = if config.enable_code_server {
@@ -118,72 +160,6 @@ pub(crate) async fn provision(agent: &Arc<Agent>) -> Result<(), ProvisionError> 
         (None, None) => {}
     }
     Ok(())
-}
-
-/// Gets artifacts, asking the store only for what is not installed.
-struct Shop<'a> {
-    agent: &'a Arc<Agent>,
-    config: &'a DevConfig,
-    store: Store,
-    catalog: Option<DevCatalog>,
-}
-
-impl<'a> Shop<'a> {
-    fn new(agent: &'a Arc<Agent>, config: &'a DevConfig) -> Result<Self, ProvisionError> {
-        let jitter = Duration::from_millis(u64::from(config.vmid.get() % 1000));
-        let store = Store::new(&config.artifact_base_url, jitter).map_err(InstallError::from)?;
-        Ok(Self { agent, config, store, catalog: None })
-    }
-
-    async fn runtime(&mut self) -> Result<Installed, ProvisionError> {
-        let (runtime, version) = (&self.config.runtime, &self.config.version);
-        let folder = self.agent.layout.runtime(runtime, version);
-        if let Some(installed) = install::installed(&folder) {
-            return Ok(installed);
-        }
-        let artifact = install::runtime(self.catalog().await?, runtime, version)
-            .map_err(InstallError::from)?
-            .clone();
-        self.step(format!("install {runtime} {version}"));
-        Ok(self.agent.installer.install(&self.store, &artifact, &folder).await?)
-    }
-
-    async fn code_server(&mut self, version: Option<&str>) -> Result<Installed, ProvisionError> {
-        let shelf = self.agent.layout.code_servers();
-        if let Some(installed) =
-            version.and_then(|version| install::installed(&shelf.join(version)))
-        {
-            return Ok(installed);
-        }
-        let artifact =
-            install::code_server(self.catalog().await?).map_err(InstallError::from)?.clone();
-        self.step(format!("install code-server {}", artifact.version));
-        let installed = self
-            .agent
-            .installer
-            .install(&self.store, &artifact, &shelf.join(Path::new(&artifact.version)))
-            .await?;
-        self.agent
-            .save(|saved| saved.code_server_version = Some(artifact.version))
-            .await
-            .map_err(io_error("save the version of code-server"))?;
-        Ok(installed)
-    }
-
-    async fn catalog(&mut self) -> Result<&DevCatalog, ProvisionError> {
-        let catalog = match self.catalog.take() {
-            Some(catalog) => catalog,
-            None => {
-                self.step("read the catalogue".to_owned());
-                self.store.catalog().await.map_err(InstallError::from)?
-            }
-        };
-        Ok(self.catalog.insert(catalog))
-    }
-
-    fn step(&self, step: String) {
-        self.agent.facts.post(Event::Step(step));
-    }
 }
 
 fn io_error(doing: &'static str) -> impl FnOnce(io::Error) -> ProvisionError {

@@ -2,6 +2,9 @@
 //!
 //! `/health` answers anybody; everything else wants the container's token.
 
+mod console;
+mod game;
+
 use std::sync::Arc;
 
 use axum::body::Bytes;
@@ -11,6 +14,7 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
+use serde::de::DeserializeOwned;
 use subtle::ConstantTimeEq as _;
 use zlh_agent_protocol::agent::{Accepted, AgentConfig, CodeServerState, Status, Version};
 use zlh_ids::ContainerType;
@@ -36,6 +40,15 @@ pub(crate) fn router(agent: Arc<Agent>, token: Secret) -> Router {
         .route("/dev/codeserver/restart", post(restart_code_server))
         .nest("/dev/files", files::routes::router(Arc::clone(&agent), ContainerType::Dev))
         .nest("/game/files", files::routes::router(Arc::clone(&agent), ContainerType::Game))
+        .route("/start", post(game::start))
+        .route("/stop", post(game::stop))
+        .route("/restart", post(game::restart))
+        .route("/kill", post(game::kill))
+        .route("/console/command", post(game::command))
+        .route("/console/stream", get(console::stream))
+        .route("/game/players", get(game::players))
+        .route("/install/log", get(game::install_log))
+        .route("/install/abort", post(game::abort_install))
         .fallback(async || ApiError::NotFound)
         .method_not_allowed_fallback(async || ApiError::MethodNotAllowed)
         .layer(DefaultBodyLimit::max(BODY_LIMIT))
@@ -83,13 +96,18 @@ async fn get_version() -> Json<Version> {
     Json(Version { version: env!("CARGO_PKG_VERSION").to_owned() })
 }
 
+type Payload = Result<Bytes, axum::extract::rejection::BytesRejection>;
+
+fn parse<T: DeserializeOwned>(body: Payload) -> Result<T, ApiError> {
+    let body = body.map_err(|_| ApiError::TooLarge)?;
+    serde_json::from_slice(&body).map_err(|error| ApiError::Invalid(error.to_string()))
+}
+
 async fn put_config(
     State(agent): State<Arc<Agent>>,
-    body: Result<Bytes, axum::extract::rejection::BytesRejection>,
+    body: Payload,
 ) -> Result<(StatusCode, Json<Accepted>), ApiError> {
-    let body = body.map_err(|_| ApiError::TooLarge)?;
-    let config: AgentConfig =
-        serde_json::from_slice(&body).map_err(|error| ApiError::Invalid(error.to_string()))?;
+    let config: AgentConfig = parse(body)?;
 
     let state = blocking(move || agent.configure(config)).await?;
 

@@ -6,8 +6,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde::{Deserialize, Serialize};
 use zlh_agent_protocol::agent::AgentConfig;
+use zlh_agent_protocol::game::GameVersion;
 
 use crate::durable;
+use crate::server::Life;
 
 /// The contents of `config.json`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,6 +24,12 @@ pub(crate) struct Saved {
     /// When the container was first provisioned.
     #[serde(default)]
     pub(crate) dev_ready_at: Option<String>,
+    /// The game that was installed, as the catalogue had it then.
+    #[serde(default)]
+    pub(crate) game: Option<GameVersion>,
+    /// The game server's.
+    #[serde(default)]
+    pub(crate) life: Life,
 }
 
 impl Saved {
@@ -56,12 +64,18 @@ impl SavedFile {
     pub(crate) fn set_config(&self, config: AgentConfig) -> io::Result<()> {
         let mut saved = self.lock();
         let old = saved.clone();
-        let next = Saved {
+        let mut next = Saved {
             code_server_stopped: false,
             code_server_version: old.as_ref().and_then(|old| old.code_server_version.clone()),
-            dev_ready_at: old.and_then(|old| old.dev_ready_at),
+            dev_ready_at: old.as_ref().and_then(|old| old.dev_ready_at.clone()),
+            // The catalogue may describe it better by now.
+            game: None,
+            life: old.map(|old| old.life).unwrap_or_default(),
             config,
         };
+        next.life.begin_anew();
+        // What runs was started for the configuration before this one.
+        next.life.ending = next.life.running;
         self.write(&next)?;
         *saved = Some(next);
         Ok(())

@@ -3,6 +3,8 @@
 use std::path::Path;
 
 use zlh_agent_protocol::artifact::{Artifact, CODE_SERVER_ADDON, DevCatalog};
+use zlh_agent_protocol::config::GameConfig;
+use zlh_agent_protocol::game::{GameCatalog, GameVersion};
 
 use super::is_plain_relative;
 
@@ -13,6 +15,8 @@ pub(crate) enum CatalogError {
     UnknownRuntime(String),
     #[error("the catalogue has no version `{version}` of runtime `{runtime}`; it has {known}")]
     UnknownVersion { runtime: String, version: String, known: String },
+    #[error("the catalogue has no game `{game}` in variant `{variant}` and version `{version}`")]
+    UnknownGame { game: String, variant: String, version: String },
     #[error("the catalogue has no add-on `{CODE_SERVER_ADDON}`")]
     NoCodeServer,
     #[error("the catalogue's {field} of `{path}` is not valid")]
@@ -39,6 +43,20 @@ pub(crate) fn runtime<'a>(
             .map(|known| known.version.as_str())
             .collect::<Vec<_>>()
             .join(", "),
+    })
+}
+
+/// The version of a game.
+pub(crate) fn game<'a>(
+    catalog: &'a GameCatalog,
+    config: &GameConfig,
+) -> Result<&'a GameVersion, CatalogError> {
+    catalog.version(&config.game, &config.variant, &config.version).ok_or_else(|| {
+        CatalogError::UnknownGame {
+            game: config.game.clone(),
+            variant: config.variant.clone(),
+            version: config.version.clone(),
+        }
     })
 }
 

@@ -8,9 +8,10 @@ use bytes::Bytes;
 use http::{StatusCode, Uri};
 use http_body_util::{BodyExt as _, Limited};
 use hyper::body::{Body as _, Incoming};
+use serde::de::DeserializeOwned;
 use sha2::{Digest as _, Sha256};
 use tokio::io::AsyncWriteExt as _;
-use zlh_agent_protocol::artifact::{Artifact, DEV_CATALOG_PATH, DevCatalog};
+use zlh_agent_protocol::artifact::Artifact;
 
 use crate::clock::pause;
 use crate::http_get::{Endpoint, GetError, get};
@@ -99,18 +100,19 @@ impl Store {
         })
     }
 
-    pub(crate) async fn catalog(&self) -> Result<DevCatalog, StoreError> {
+    /// A catalogue, by its path below the store's root.
+    pub(crate) async fn catalog<T: DeserializeOwned>(&self, path: &str) -> Result<T, StoreError> {
         let mut waits = RETRIES.into_iter();
         loop {
-            match self.catalog_once().await {
+            match self.catalog_once(path).await {
                 Ok(catalog) => return Ok(catalog),
                 Err(error) => self.wait_or_give_up(error, waits.next()).await?,
             }
         }
     }
 
-    async fn catalog_once(&self) -> Result<DevCatalog, StoreError> {
-        let path = DEV_CATALOG_PATH.trim_start_matches('/');
+    async fn catalog_once<T: DeserializeOwned>(&self, path: &str) -> Result<T, StoreError> {
+        let path = path.trim_start_matches('/');
         let broke_off = |problem: String| StoreError::BrokeOff { path: path.to_owned(), problem };
 
         let body = Limited::new(self.get(path).await?, CATALOG_LIMIT);

@@ -71,7 +71,12 @@ impl Bench {
         let folder = tempfile::tempdir().unwrap();
         let downloads = folder.path().join("downloads");
         fs::create_dir(&downloads).unwrap();
-        let installer = Installer { downloads, cache: None, stopping: CancellationToken::new() };
+        let installer = Installer {
+            downloads,
+            cache: None,
+            stopping: CancellationToken::new(),
+            turn: Arc::default(),
+        };
         Self {
             folder,
             store: Store::new(&format!("http://{address}"), Duration::ZERO).unwrap(),

@@ -33,19 +33,26 @@ pub(crate) struct StillAlive {
 pub(crate) struct Tree {
     marks: Vec<String>,
     everything_of: Option<u32>,
+    children_of: Option<i32>,
     founders: HashSet<i32>,
 }
 
 impl Tree {
     /// What carries all of these `NAME=value` marks, and all that came of it.
     pub(crate) fn marked(marks: Vec<String>) -> Self {
-        Self { marks, everything_of: None, founders: HashSet::new() }
+        Self { marks, everything_of: None, children_of: None, founders: HashSet::new() }
     }
 
     /// And every process of a user that exists for this container alone.
     pub(crate) fn and_everything_of(mut self, uid: u32) -> Self {
         self.everything_of = Some(uid);
         self
+    }
+
+    /// What this process started and inherited.
+    pub(crate) fn children_of_this() -> Self {
+        let own = i32::try_from(std::process::id()).ok();
+        Self { children_of: own, ..Self::marked(Vec::new()) }
     }
 
     /// The members that are alive now. Remembers them, so that what they founded is known after they ended.
@@ -82,7 +89,7 @@ impl Tree {
     }
 
     fn is_seed(&self, entry: &Entry) -> bool {
-        if self.everything_of == Some(entry.uid) {
+        if self.everything_of == Some(entry.uid) || self.children_of == Some(entry.parent) {
             return true;
         }
         let environment = entry.environment();
@@ -97,19 +104,33 @@ impl Tree {
     ///
     /// Some are still there after [`KILL_LIMIT`].
     pub(crate) async fn end(mut self) -> Result<(), StillAlive> {
-        let mut members;
+        let members;
         (self, members) = self.scan().await;
         for member in &members {
             signal(member, Signal::TERM);
         }
+        self.kill_after(TERM_GRACE).await
+    }
+
+    /// Kills all members until none is left.
+    ///
+    /// # Errors
+    ///
+    /// Some are still there after [`KILL_LIMIT`].
+    pub(crate) async fn kill(self) -> Result<(), StillAlive> {
+        self.kill_after(Duration::ZERO).await
+    }
+
+    async fn kill_after(mut self, grace: Duration) -> Result<(), StillAlive> {
         let asked = Instant::now();
+        let mut members;
         loop {
             (self, members) = self.scan().await;
             let Some(first) = members.first() else { return Ok(()) };
-            if asked.elapsed() > TERM_GRACE + KILL_LIMIT {
+            if asked.elapsed() > grace + KILL_LIMIT {
                 return Err(StillAlive { count: members.len(), example: first.pid });
             }
-            if asked.elapsed() > TERM_GRACE {
+            if asked.elapsed() >= grace {
                 for member in &members {
                     signal(member, Signal::KILL);
                 }

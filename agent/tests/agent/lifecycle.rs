@@ -11,14 +11,14 @@ use crate::store::Store;
 const PROGRAM: &str = env!("CARGO_BIN_EXE_zlh-agent");
 
 /// An agent that dies with the test.
-struct Agent {
-    child: Child,
-    address: SocketAddr,
+pub(crate) struct Agent {
+    pub(crate) child: Child,
+    pub(crate) address: SocketAddr,
 }
 
 impl Agent {
     /// On a port that is the same after a restart.
-    async fn start(container: &Container, port: u16) -> Self {
+    pub(crate) async fn start(container: &Container, port: u16) -> Self {
         let child = command(container, port).spawn().unwrap();
         let address = SocketAddr::from(([127, 0, 0, 1], port));
         let health = async || call_as(address, None, "GET", "/health", None).await.ok();
@@ -26,7 +26,7 @@ impl Agent {
         Self { child, address }
     }
 
-    fn kill(mut self) {
+    pub(crate) fn kill(mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
@@ -44,7 +44,7 @@ impl Drop for Agent {
 }
 
 /// Ends everything of a container when its test ends, however it ends.
-struct Down<'a>(&'a Container);
+pub(crate) struct Down<'a>(pub(crate) &'a Container);
 
 impl Drop for Down<'_> {
     fn drop(&mut self) {
@@ -68,7 +68,7 @@ fn command(container: &Container, port: u16) -> Command {
 }
 
 /// A port that was free a moment ago: agents that follow each other must have the same.
-fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 

@@ -9,7 +9,9 @@
 )]
 
 mod api;
+mod console;
 mod container;
 mod files;
+mod game;
 mod lifecycle;
 mod store;

@@ -9,9 +9,10 @@ use axum::extract::State;
 use axum::http::{StatusCode, Uri};
 use flate2::Compression;
 use flate2::write::GzEncoder;
+use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use zlh_agent_protocol::artifact::{
-    Artifact, CODE_SERVER_ADDON, DEV_CATALOG_PATH, DevCatalog, Package,
+    Artifact, CODE_SERVER_ADDON, DEV_CATALOG_PATH, DevCatalog, GAME_CATALOG_PATH, Package,
 };
 
 /// Listens like code-server, has a helper in a session of its own like its terminal, and is as broken as files
@@ -41,6 +42,51 @@ if os.path.exists(path):
 Server(path, Handler).serve_forever()
 "#;
 
+/// A game that is played by its console, and is as broken as files of its folder say.
+const SERVER: &str = r#"#!/bin/sh
+echo "server $$ of $(id -u) in $(pwd) with port $1 and $(cat settings.txt)"
+if [ -e dies ]; then
+    echo "Error: Cannot find module 'left-pad'"
+    exit 3
+fi
+[ -e deaf ] && trap '' TERM INT HUP
+[ -e mute ] && exec sleep 86400
+# Children that outlive it: one in a session of its own and without an environment.
+sleep 86400 &
+env -i setsid sleep 86400 &
+if [ -e hungry ]; then
+    echo "java.lang.OutOfMemoryError: Java heap space"
+fi
+echo "ready to play"
+while true; do
+    if ! read -r line; then continue; fi
+    case $line in
+        quit) [ -e deaf ] || { echo "saved" > world.sav; exit 0; } ;;
+        exit*) exit "${line#exit }" ;;
+        flood) head -c 200000000 /dev/zero | tr '\0' 'x'; echo; echo "flooded" ;;
+        count*) for n in $(seq "${line#count }"); do echo "line $n."; done ;;
+        size) stty size ;;
+        *) echo "you said $line" ;;
+    esac
+done
+"#;
+
+fn game_catalog(artifact: Artifact) -> Value {
+    json!({"games": [{"id": "parlour", "variants": [{"id": "vanilla", "versions": [{
+        "artifact": artifact,
+        "server": {
+            "command": ["{artifact}/server.sh", "{port}"],
+            "files": [{"path": "settings.txt", "text": "world {world}"}],
+            "ports": [{"name": "game", "protocol": "tcp", "default": 7777}],
+            "minMemoryMb": 64,
+            "readiness": {"kind": "log", "contains": ["ready to play"]},
+            "startSeconds": 3,
+            "stop": {"commands": ["quit"], "commandSeconds": 1, "signalSeconds": 1},
+            "crashHints": [{"contains": "left-pad", "class": "mod_or_plugin_error"}],
+        },
+    }]}]}]})
+}
+
 type Files = Arc<Mutex<HashMap<String, Vec<u8>>>>;
 
 pub(crate) struct Store {
@@ -56,6 +102,9 @@ impl Store {
             package(&mut files, CODE_SERVER_ADDON, "4.0.0", "bin/code-server", CODE_SERVER);
         let catalog = DevCatalog { runtimes: vec![node], addons: vec![code_server] };
         files.insert(DEV_CATALOG_PATH.to_owned(), serde_json::to_vec(&catalog).unwrap());
+        let server = package(&mut files, "server", "1", "server.sh", SERVER);
+        let games = game_catalog(server.versions.into_iter().next().unwrap());
+        files.insert(GAME_CATALOG_PATH.to_owned(), serde_json::to_vec(&games).unwrap());
 
         let files: Files = Arc::new(Mutex::new(files));
         let router = Router::new()
