@@ -28,6 +28,7 @@ use crate::provision::{self, ProvisionError, provision};
 use crate::readiness::Readiness;
 use crate::saved::{Saved, SavedFile};
 use crate::server::Server;
+use crate::shell::Shell;
 
 /// How long a request waits for code-server: less than whoever sent it waits for the answer. A start may take
 /// a minute, and goes on.
@@ -53,6 +54,7 @@ pub(crate) struct Agent {
     pub(crate) launch: Mutex<Option<Arc<Launch>>>,
     pub(crate) readiness: Readiness,
     pub(crate) server: Server,
+    pub(crate) shell: Shell,
     /// Lines for the server's console, by request.
     pub(crate) commands: Limit,
     /// WebSockets on the console.
@@ -91,6 +93,7 @@ impl Agent {
     ) -> Self {
         Self {
             server: Server::new(layout.state()),
+            shell: Shell::new(),
             commands: Limit::new(COMMAND_RATE, COMMAND_BURST),
             attachments: Arc::new(Semaphore::new(MAX_ATTACHMENTS)),
             abort: Mutex::default(),

@@ -22,6 +22,7 @@ use crate::readiness;
 use crate::routes::router;
 use crate::saved::SavedFile;
 use crate::server::{supervise_server, watch_readiness};
+use crate::shell::watch_shell;
 
 /// An agent that was killed may have been starting a process, which holds the lock until it becomes
 /// another program: a moment.
@@ -109,11 +110,12 @@ impl App {
         let stopping = agent.stopping.clone();
         let _guard = stopping.clone().drop_guard();
 
-        let watchers = futures::future::join4(
+        let watchers = futures::future::join5(
             supervise(Arc::clone(&agent)),
             readiness::watch(Arc::clone(&agent)),
             supervise_server(Arc::clone(&agent)),
             watch_readiness(Arc::clone(&agent)),
+            watch_shell(Arc::clone(&agent)),
         );
         let watchers_stop = stopping.clone();
         agent.tasks.spawn(async move { watchers_stop.run_until_cancelled(watchers).await });

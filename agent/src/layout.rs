@@ -94,6 +94,11 @@ impl Layout {
         self.state().join("config.json")
     }
 
+    /// Where the shell's holder has its socket.
+    pub(crate) fn shell_state(&self) -> PathBuf {
+        self.state().join("shell")
+    }
+
     pub(crate) fn lock(&self) -> PathBuf {
         self.state().join("agent.lock")
     }

@@ -11,6 +11,7 @@ mod blocking;
 pub mod clock;
 mod code_server;
 pub mod config;
+mod dev_environment;
 mod down;
 mod durable;
 mod error;
@@ -30,6 +31,7 @@ mod readiness;
 mod routes;
 mod saved;
 mod server;
+mod shell;
 mod workload;
 
 pub use app::{App, StartError};

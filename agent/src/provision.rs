@@ -20,6 +20,7 @@ use crate::facts::Event;
 use crate::install::{InstallError, Store, is_name};
 use crate::saved::Saved;
 use crate::server::{SpecError, StartError};
+use crate::shell::provision_shell;
 use crate::workload::{self, WorkloadError};
 use shop::Shop;
 
@@ -120,6 +121,9 @@ async fn dev(agent: &Arc<Agent>, saved: Saved, config: &DevConfig) -> Result<(),
 
     let runtime = shop.runtime(&config.runtime, &config.version).await?;
     agent.facts.post(Event::RuntimeInstalled);
+    provision_shell(agent, workload, &runtime)
+        .await
+        .map_err(io_error("make the folder of the shell"))?;
 
     let launch = if config.enable_code_server {
         let code_server = shop.code_server(saved.code_server_version.as_deref()).await?;

@@ -29,7 +29,7 @@ pub(crate) use life::Life;
 pub(crate) use ping::ping;
 pub(crate) use power::{PowerDone, StartError};
 pub(crate) use readiness::watch as watch_readiness;
-pub(crate) use run::Run;
+pub(crate) use run::{Run, RunError};
 pub(crate) use supervise::supervise as supervise_server;
 
 /// What the server is doing.

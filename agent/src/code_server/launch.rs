@@ -12,6 +12,7 @@ use zlh_ids::Vmid;
 
 use super::template::Values;
 use super::{Listen, Template};
+use crate::dev_environment::{RUNTIME_PATH, dev_environment};
 use crate::http_get::Endpoint;
 use crate::install::Installed;
 use crate::layout::{Layout, prepare_socket_folder};
@@ -20,13 +21,10 @@ use crate::workload::Workload;
 
 /// Tells code-server and what runs in it from the container's other processes.
 const WORKLOAD_MARK: &str = "ZLH_WORKLOAD=code-server";
-/// Where the customer's runtime has its programs; login shells put it in front of their `PATH`.
-const RUNTIME_PATH: &str = "ZLH_RUNTIME_PATH";
 /// A log that is larger makes room; one older log is kept.
 const MAX_LOG_BYTES: u64 = 8 << 20;
 /// What is shown of a log line.
 const MAX_LINE_CHARS: usize = 300;
-const SYSTEM_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// One exact way to start it.
 #[derive(Debug, Clone)]
@@ -66,26 +64,9 @@ impl Launch {
             extensions_dir: &user_data_dir.join("extensions"),
             workspace: &workspace,
         });
-        let runtime_path =
-            runtime.program.parent().unwrap_or(&runtime.folder).as_os_str().to_owned();
-        // The customer's runtime alone: code-server calls the Node that it brings by its path.
-        let mut path = runtime_path.clone();
-        path.push(":");
-        path.push(SYSTEM_PATH);
-        let shell = if Path::new("/bin/bash").exists() { "/bin/bash" } else { "/bin/sh" };
-        let mut environment = vec![
-            ("HOME", home.into_os_string()),
-            ("USER", user.into()),
-            ("LOGNAME", user.into()),
-            ("SHELL", shell.into()),
-            ("TERM", "xterm-256color".into()),
-            ("LANG", "C.UTF-8".into()),
-            ("PATH", path),
-            (RUNTIME_PATH, runtime_path),
-            // Else it writes one with a password into the home folder.
-            ("CODE_SERVER_CONFIG", layout.code_server_config().into_os_string()),
-        ];
-        environment.extend(layout.temporary().map(|folder| ("TMPDIR", folder.into_os_string())));
+        let mut environment = dev_environment(layout, user, runtime);
+        // Else it writes one with a password into the home folder.
+        environment.push(("CODE_SERVER_CONFIG", layout.code_server_config().into_os_string()));
         Self {
             program: code_server.program.clone(),
             arguments,

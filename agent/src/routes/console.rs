@@ -14,8 +14,11 @@ use tokio::time::timeout;
 use zlh_agent_protocol::console::{FromClient, FromServer, MAX_INPUT_BYTES, SUBPROTOCOL};
 
 use crate::agent::Agent;
-use crate::error::ApiError;
+use crate::backlog::Backlog;
+use crate::error::{ApiError, chain};
 use crate::limit::Limit;
+use crate::server::Run;
+use crate::shell::Viewer;
 
 /// Output is sent in pieces of at most this.
 const PIECE: usize = 32 * 1024;
@@ -43,9 +46,7 @@ pub(super) async fn stream(
     Query(from): Query<From>,
     upgrade: WebSocketUpgrade,
 ) -> Result<Response, ApiError> {
-    if agent.server.launch().is_none() {
-        return Err(ApiError::Conflict("there is no console here yet".to_owned()));
-    }
+    let terminal = Terminal::of(&agent).await?;
     let slot = Arc::clone(&agent.attachments)
         .try_acquire_owned()
         .map_err(|_| ApiError::TooMany("the console has as many viewers as it can".to_owned()))?;
@@ -54,11 +55,54 @@ pub(super) async fn stream(
         .max_message_size(MAX_INPUT_BYTES)
         .max_frame_size(MAX_INPUT_BYTES);
     let framed = upgrade.selected_protocol().is_some();
-    Ok(upgrade.on_upgrade(move |socket| attach(agent, socket, from.after, framed, slot)))
+    Ok(upgrade.on_upgrade(move |socket| attach(agent, terminal, socket, from.after, framed, slot)))
+}
+
+/// What is behind a console.
+enum Terminal {
+    /// The game server's, whichever run it is at.
+    Server,
+    /// The shell's, which the console ends with.
+    Shell(Viewer),
+}
+
+impl Terminal {
+    async fn of(agent: &Agent) -> Result<Self, ApiError> {
+        if agent.server.launch().is_some() {
+            return Ok(Self::Server);
+        }
+        if !agent.shell.is_there() {
+            return Err(ApiError::Conflict("there is no console here yet".to_owned()));
+        }
+        let viewer = agent.shell.view().await;
+        viewer.map(Self::Shell).map_err(|error| ApiError::Unavailable(chain(&error)))
+    }
+
+    fn console<'a>(&self, agent: &'a Agent) -> &'a Backlog {
+        match self {
+            Self::Server => &agent.server.console,
+            Self::Shell(_) => &agent.shell.console,
+        }
+    }
+
+    fn run(&self, agent: &Agent) -> Option<Arc<Run>> {
+        match self {
+            Self::Server => agent.server.run(),
+            Self::Shell(viewer) => Some(Arc::clone(&viewer.run)),
+        }
+    }
+
+    async fn ended(&self) {
+        match self {
+            Self::Server => std::future::pending().await,
+            Self::Shell(viewer) => viewer.run.ended().await,
+        }
+    }
 }
 
 async fn attach(
     agent: Arc<Agent>,
+    terminal: Terminal,
     socket: WebSocket,
     after: Option<u64>,
     framed: bool,
@@ -67,19 +111,19 @@ async fn attach(
     let (sink, stream) = socket.split();
     tokio::select! {
         // A client that goes away is nothing to talk about.
-        _ = output(&agent, sink, after, framed) => {}
-        () = input(&agent, stream, framed) => {}
+        _ = output(terminal.console(&agent), sink, after, framed) => {}
+        () = input(&agent, &terminal, stream, framed) => {}
+        () = terminal.ended() => {}
         () = agent.stopping.cancelled() => {}
     }
 }
 
 async fn output(
-    agent: &Agent,
+    console: &Backlog,
     mut sink: SplitSink<WebSocket, Message>,
     after: Option<u64>,
     framed: bool,
 ) -> Result<(), axum::Error> {
-    let console = &agent.server.console;
     let mut news = console.subscribe();
     let mut pings = tokio::time::interval(KEEP_ALIVE);
     let mut from = after.unwrap_or_default();
@@ -152,7 +196,12 @@ fn take_text(bytes: &mut Vec<u8>) -> String {
     text
 }
 
-async fn input(agent: &Agent, mut stream: SplitStream<WebSocket>, framed: bool) {
+async fn input(
+    agent: &Agent,
+    terminal: &Terminal,
+    mut stream: SplitStream<WebSocket>,
+    framed: bool,
+) {
     let limit = Limit::new(INPUT_RATE, INPUT_BURST);
     while let Ok(Some(Ok(message))) = timeout(SILENCE_LIMIT, stream.next()).await {
         let text = match message {
@@ -161,7 +210,7 @@ async fn input(agent: &Agent, mut stream: SplitStream<WebSocket>, framed: bool) 
             // Signs of life; and bytes, which no terminal sends.
             Message::Ping(_) | Message::Pong(_) | Message::Binary(_) => continue,
         };
-        let Some(run) = agent.server.run() else { continue };
+        let Some(run) = terminal.run(agent) else { continue };
         if limit.take().is_err() {
             return;
         }

@@ -136,11 +136,6 @@ impl Launch {
         Tree::marked(vec![self.mark.clone(), format!("{name}={value}")])
     }
 
-    /// What the holder itself carries, so that it is found when the container is ended.
-    pub(crate) fn mark(&self) -> Option<(&str, &str)> {
-        self.mark.split_once('=')
-    }
-
     /// The order for one run; `exists` tells of files in the server's folder.
     pub(crate) fn order(
         &self,

@@ -165,7 +165,9 @@ impl Agent {
         let boot = blocking(clock::boot).await;
         self.save(move |saved| saved.life.begin_run(boot)).await.map_err(StartError::Save)?;
         let id = self.saved.get().map(|saved| saved.life.run).unwrap_or_default();
-        Ok(Run::start(launch, id, &self.server.console).await?)
+        let (own, begin) = (Arc::clone(launch), self.server.console.end());
+        let order = blocking(move || own.order(id, begin, std::path::Path::exists)).await?;
+        Ok(Run::start(order, &self.server.console, &launch.version.server.readiness).await?)
     }
 
     /// Ends the run that lives, if one does: by its own commands, by a signal, and then by force.

@@ -14,14 +14,13 @@ use tokio::net::UnixStream;
 use tokio::sync::{mpsc, watch};
 use zlh_agent_protocol::game::{Readiness, StopSignal};
 
-use super::launch::Launch;
 use super::log::LogWatch;
 use super::memory;
 use crate::backlog::Backlog;
 use crate::blocking::blocking;
-use crate::holder::wire::{Frames, FromHolder, Hello, Record, ToHolder, frames};
+use crate::holder::wire::{Frames, FromHolder, Hello, Order, Record, ToHolder, frames};
 use crate::holder::{STARTED, record, short, socket};
-use crate::process::Process;
+use crate::process::{CONTAINER_VARIABLE, Process};
 
 /// A holder says within this that the server runs: it only has to start a process.
 const START_LIMIT: Duration = Duration::from_secs(20);
@@ -61,21 +60,14 @@ pub(crate) struct Run {
 }
 
 impl Run {
-    /// Starts a holder, and the server with it.
+    /// Starts a holder, and with it what the order says.
     pub(crate) async fn start(
-        launch: &Arc<Launch>,
-        id: u64,
+        order: Order,
         console: &Arc<Backlog>,
+        readiness: &Readiness,
     ) -> Result<Self, RunError> {
-        let (order, own) = (Arc::clone(launch), Arc::clone(launch));
-        let begin = console.end();
-        let order = blocking(move || order.order(id, begin, Path::exists))
-            .await
-            .map_err(|error| RunError::Refused(error.to_string()))?;
         let state = order.state.clone();
-        let text = serde_json::to_vec(&order).map_err(|error| RunError::Holder(error.into()))?;
-        let child = blocking(move || spawn(&own, &text)).await.map_err(RunError::Holder)?;
-        let (holder, said) = child;
+        let (holder, said) = blocking(move || spawn(&order)).await.map_err(RunError::Holder)?;
         let mut answer = String::new();
         let mut said = said.take(MAX_REASON);
         let heard = tokio::time::timeout(START_LIMIT, said.read_to_string(&mut answer)).await;
@@ -88,18 +80,16 @@ impl Run {
             Ok(Err(error)) => return Err(RunError::Holder(error)),
             Err(_) => return Err(RunError::Holder(io::ErrorKind::TimedOut.into())),
         }
-        Self::attach(&state, Some(holder), console, &launch.version.server.readiness)
-            .await
-            .map_err(RunError::Holder)
+        Self::attach(&state, Some(holder), console, readiness).await.map_err(RunError::Holder)
     }
 
-    /// The run that goes on in this container, if any does.
+    /// The run whose holder has its socket there, if one lives.
     pub(crate) async fn find(
-        launch: &Launch,
         state: &Path,
         console: &Arc<Backlog>,
+        readiness: &Readiness,
     ) -> Option<Self> {
-        Self::attach(state, None, console, &launch.version.server.readiness).await.ok()
+        Self::attach(state, None, console, readiness).await.ok()
     }
 
     async fn attach(
@@ -194,14 +184,15 @@ pub(crate) fn read_record(state: &Path, run: u64) -> Option<Record> {
 type Said = tokio::net::unix::pipe::Receiver;
 
 /// The same program, whatever lies at its path by now, with nothing of the agent's.
-fn spawn(launch: &Launch, order: &[u8]) -> io::Result<(Process, Said)> {
+fn spawn(order: &Order) -> io::Result<(Process, Said)> {
     use std::io::Write as _;
     use std::os::fd::OwnedFd;
 
     let mut child = Command::new("/proc/self/exe")
         .arg("hold")
         .env_clear()
-        .envs(launch.mark())
+        // So that it is found when the container is ended.
+        .envs(order.environment.get_key_value(CONTAINER_VARIABLE))
         .current_dir("/")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -212,7 +203,7 @@ fn spawn(launch: &Launch, order: &[u8]) -> io::Result<(Process, Said)> {
     let process = Process::open(pid)?;
     let mut stdin = child.stdin.take().ok_or(io::ErrorKind::BrokenPipe)?;
     // An order is larger than a pipe only where something is wrong; this is no thread that serves requests.
-    stdin.write_all(order)?;
+    stdin.write_all(&serde_json::to_vec(order)?)?;
     let stdout = child.stdout.take().ok_or(io::ErrorKind::BrokenPipe)?;
     Ok((process, Said::from_owned_fd(OwnedFd::from(stdout))?))
 }

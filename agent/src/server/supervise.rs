@@ -198,7 +198,9 @@ impl Agent {
         launch: &Arc<Launch>,
     ) -> Result<(), super::StartError> {
         let life = self.saved.get().map(|saved| saved.life).unwrap_or_default();
-        let found = Run::find(launch, self.server.state(), &self.server.console).await;
+        let found =
+            Run::find(self.server.state(), &self.server.console, &launch.version.server.readiness)
+                .await;
         if let Some(run) = found.filter(|run| run.id == life.run) {
             if life.was_ready {
                 run.note(Ok(()));

@@ -7,7 +7,7 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
 
-use crate::container::{Container, TOKEN, call, eventually, status_when};
+use crate::container::{Container, TOKEN, call, config, eventually, status_when};
 use crate::game::{game, post, say};
 use crate::lifecycle::{Agent, Down, free_port};
 use crate::store::Store;
@@ -136,6 +136,42 @@ async fn a_server_that_floods_its_console_fills_no_memory() {
     assert!(after < before + 12 * 1024, "from {before} to {after} KiB");
     say(&agent, "hello").await;
     console.until("you said hello").await;
+}
+
+#[tokio::test]
+async fn a_dev_container_has_one_shell_that_waits_for_whoever_comes_back() {
+    let (container, store, port) = (Container::new(), Store::start().await, free_port());
+    let _down = Down(&container);
+    let agent = Agent::start(&container, port).await;
+    let mut dev = config(&store.url());
+    dev["enable_code_server"] = false.into();
+    post(&agent, "/config", Some(&dev)).await;
+    status_when(agent.address, "running").await;
+    let mut first = Console::open(&agent, None).await;
+    let mut second = Console::open(&agent, None).await;
+
+    first
+        .send(json!({"type": "input", "data": "echo $(id -u) in $PWD with $HOME as $USER\n"}))
+        .await;
+    let (home, uid) = (container.path("home/dev").display().to_string(), container.uid());
+    second.until(&format!("{uid} in {home}/workspace with {home} as dev")).await;
+    first.send(json!({"type": "input", "data": "command -v node; x=kept\n"})).await;
+    second.until("runtimes/node/24/bin/node").await;
+
+    // All viewers are gone, and the agent, too.
+    drop((first, second));
+    agent.kill();
+    let agent = Agent::start(&container, port).await;
+    status_when(agent.address, "running").await;
+    let mut again = Console::open(&agent, None).await;
+    again.send(json!({"type": "input", "data": "echo it is $x\n"})).await;
+    again.until("it is kept").await;
+
+    again.send(json!({"type": "input", "data": "exit\n"})).await;
+    while let Some(Ok(_)) = again.socket.next().await {}
+    let mut new = Console::open(&agent, None).await;
+    new.send(json!({"type": "input", "data": "echo it is ${x-new}\n"})).await;
+    new.until("it is new").await;
 }
 
 #[tokio::test]
