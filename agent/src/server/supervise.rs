@@ -111,6 +111,10 @@ impl Agent {
                 lines(&record.tail),
             ),
             None => {
+                // Its holder died, so nobody has ended what the server left behind, or the server itself.
+                if let Err(error) = launch.tree().kill().await {
+                    return Phase::GaveUp(error.to_string());
+                }
                 let tail = self.server.console.tail(16 * 1024);
                 let end = End { out_of_memory, ..End::default() };
                 (end, now, uptime, lines(&String::from_utf8_lossy(&tail)))

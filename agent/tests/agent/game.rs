@@ -200,6 +200,27 @@ async fn a_crash_that_no_agent_saw_is_known_to_the_next_one() {
 }
 
 #[tokio::test]
+async fn a_server_does_not_outlive_its_holder() {
+    let (container, store) = (Container::new(), Store::start().await);
+    let _down = Down(&container);
+    fs::create_dir_all(container.path("srv/game")).unwrap();
+    fs::write(container.path("srv/game/deaf"), "").unwrap();
+    let never = json!({"crash_policy": {"restart_after_seconds": []}});
+    let (agent, up) = running(&container, &store, never).await;
+
+    let stat = fs::read_to_string(format!("/proc/{}/stat", pid(&up))).unwrap();
+    kill(stat.split(' ').nth(3).unwrap().parse().unwrap());
+
+    let error = status_when(agent.address, "error").await;
+    assert_eq!(error["lastCrashClassification"], "unexpected_exit");
+    assert_eq!(
+        (&error["lastCrashExitCode"], &error["lastCrashSignal"]),
+        (&Value::Null, &Value::Null)
+    );
+    assert_eq!(left(&container), Vec::<i32>::new());
+}
+
+#[tokio::test]
 async fn a_server_that_does_not_listen_is_ended_by_force_with_all_its_children() {
     let (container, store) = (Container::new(), Store::start().await);
     let _down = Down(&container);
