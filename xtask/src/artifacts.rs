@@ -1,5 +1,9 @@
-//! `cargo xtask artifacts`: packs code-server and Node from their npm packages into an artifact store.
+//! `cargo xtask artifacts`: packs code-server and Node from their npm packages, and games from Debian's, into
+//! an artifact store.
 
+mod debian;
+mod dev;
+mod games;
 mod npm;
 mod pack;
 mod prune;
@@ -10,107 +14,62 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use sha2::{Digest as _, Sha256};
-use zlh_agent_protocol::artifact::{
-    Artifact, CODE_SERVER_ADDON, DEV_CATALOG_PATH, DevCatalog, GAME_CATALOG_PATH, Package,
-};
-use zlh_agent_protocol::game::GameCatalog;
+use zlh_agent_protocol::artifact::Artifact;
 
-use crate::setup;
-use crate::shell::{megabytes, note, phase};
+use crate::shell::{megabytes, note};
 use crate::workspace::Workspace;
 
 /// The store, in the repository's top folder.
 pub(crate) const FOLDER: &str = "artifacts";
 
-/// Exact versions, so that the same sources give the same store. code-server wants the Node major
-/// version that its package names as its engine.
-const CODE_SERVER: &str = "4.139.1";
-const NODE: &str = "24.21.0";
-/// What customers choose.
-const NODE_MAJOR: &str = "24";
-const NPM: &str = "11.21.2";
+/// What is made together, and made again without the others.
+struct Part {
+    /// Its catalogue, below the store's root.
+    catalog: &'static str,
+    /// Raised when something else is packed than before, so that stores made earlier are made again.
+    recipe: &'static str,
+    recipe_file: &'static str,
+    /// What a catalogue's text lists; none when it is not what would be made now.
+    lists: fn(&str) -> Option<Vec<Artifact>>,
+    /// Packs everything below the store; the first folder is for work.
+    make: fn(&Path, &Path) -> anyhow::Result<()>,
+}
 
-/// Raised when something else is packed than before, so that stores made earlier are made again.
-const RECIPE: &str = "1";
-const RECIPE_FILE: &str = ".recipe";
-
-/// Starts the bundled Node, whatever Node the container has. A link to it works as well.
-const CODE_SERVER_LAUNCHER: &str = r#"#!/bin/sh
-here=$(dirname "$(readlink -f "$0")")
-exec "$here/../lib/node/bin/node" "$here/../lib/node_modules/code-server/out/node/entry.js" "$@"
-"#;
+const PARTS: [Part; 2] = [dev::PART, games::PART];
 
 /// Whether the store is there and whole.
 pub(crate) fn are_made(workspace: &Workspace) -> bool {
-    is_whole(&workspace.root.join(FOLDER))
+    let store = workspace.root.join(FOLDER);
+    PARTS.iter().all(|part| part.is_whole(&store))
 }
 
-/// Makes the store, unless it is there and whole.
+/// Makes what of the store is not there and whole.
 ///
 /// # Errors
-/// When a tool is missing, npm fails, or a file cannot be written.
+/// When a tool is missing, npm or apt-get fails, or a file cannot be written.
 pub(crate) fn make(workspace: &Workspace, force: bool) -> anyhow::Result<()> {
     let store = workspace.root.join(FOLDER);
-    if !force && is_whole(&store) {
-        return Ok(());
-    }
-    phase(&format!(
-        "Making the artifact store: code-server {CODE_SERVER} and Node {NODE}, from npm"
-    ));
-    setup::artifact_tools()?;
-
     let work = workspace.target.join("artifacts-work");
-    let node = npm::install_node(&work, NODE, NPM)?;
-    let code_server = npm::install_code_server(&work, CODE_SERVER, &node)?;
-
-    let runtime = stage_runtime(&work, &node)?;
-    let addon = stage_code_server(&work, &node, &code_server)?;
-
-    fs::create_dir_all(store.join("devcontainer"))?;
-    let node_path = format!("devcontainer/node-{NODE}.tar.gz");
-    let addon_path = format!("devcontainer/codeserver-{CODE_SERVER}.tar.gz");
-    let catalog = DevCatalog {
-        runtimes: vec![package(
-            "node",
-            NODE_MAJOR,
-            pack::pack(&runtime, &store, &node_path)?,
-            "bin/node",
-        )],
-        addons: vec![package(
-            CODE_SERVER_ADDON,
-            CODE_SERVER,
-            pack::pack(&addon, &store, &addon_path)?,
-            "bin/code-server",
-        )],
-    };
-    remove_others(&store.join("devcontainer"), &[&node_path, &addon_path])?;
-    write_json(&store, GAME_CATALOG_PATH, &GameCatalog::default())?;
-    write_json(&store, DEV_CATALOG_PATH, &catalog)?;
-    fs::write(store.join(RECIPE_FILE), RECIPE)?;
-    note(&format!("the store is {}", store.display()));
+    for part in &PARTS {
+        if force || !part.is_whole(&store) {
+            fs::create_dir_all(&store)?;
+            (part.make)(&work, &store)?;
+            fs::write(store.join(part.recipe_file), part.recipe)?;
+            note(&format!("the store is {}", store.display()));
+        }
+    }
     Ok(())
 }
 
-/// Both catalogues are there, and what the dev one lists is on disk, unchanged.
-fn is_whole(store: &Path) -> bool {
-    let text = |path: &str| fs::read_to_string(store.join(path.trim_start_matches('/'))).ok();
-    let Some(catalog) =
-        text(DEV_CATALOG_PATH).and_then(|text| serde_json::from_str::<DevCatalog>(&text).ok())
-    else {
-        return false;
-    };
-    let games = text(GAME_CATALOG_PATH)
-        .is_some_and(|text| serde_json::from_str::<GameCatalog>(&text).is_ok());
-    let recipe = text(RECIPE_FILE).is_some_and(|text| text.trim() == RECIPE);
-    let wanted = [
-        (catalog.runtime("node", NODE_MAJOR), format!("devcontainer/node-{NODE}.tar.gz")),
-        (catalog.addon(CODE_SERVER_ADDON), format!("devcontainer/codeserver-{CODE_SERVER}.tar.gz")),
-    ];
-    games
-        && recipe
-        && wanted.iter().all(|(artifact, path)| {
-            artifact.is_some_and(|artifact| artifact.path == *path && is_unchanged(store, artifact))
-        })
+impl Part {
+    /// Its catalogue is there, and what it lists is on disk, unchanged.
+    fn is_whole(&self, store: &Path) -> bool {
+        let text = |path: &str| fs::read_to_string(store.join(path.trim_start_matches('/'))).ok();
+        text(self.recipe_file).is_some_and(|recipe| recipe.trim() == self.recipe)
+            && text(self.catalog)
+                .and_then(|catalog| (self.lists)(&catalog))
+                .is_some_and(|all| all.iter().all(|artifact| is_unchanged(store, artifact)))
+    }
 }
 
 fn is_unchanged(store: &Path, artifact: &Artifact) -> bool {
@@ -119,46 +78,15 @@ fn is_unchanged(store: &Path, artifact: &Artifact) -> bool {
     io::copy(&mut file, &mut hash).is_ok() && pack::hex(&hash.finalize()) == artifact.sha256
 }
 
-fn package(id: &str, version: &str, packed: pack::Packed, program: &str) -> Package {
-    Package {
-        id: id.to_owned(),
-        versions: vec![Artifact {
-            version: version.to_owned(),
-            path: packed.path,
-            sha256: packed.sha256,
-            size_bytes: packed.size_bytes,
-            unpacked_bytes: packed.unpacked_bytes,
-            program: program.to_owned(),
-        }],
+fn artifact(version: &str, packed: pack::Packed, program: &str) -> Artifact {
+    Artifact {
+        version: version.to_owned(),
+        path: packed.path,
+        sha256: packed.sha256,
+        size_bytes: packed.size_bytes,
+        unpacked_bytes: packed.unpacked_bytes,
+        program: program.to_owned(),
     }
-}
-
-/// The runtime as it is unpacked: `bin/node`, and npm where Node's own releases have it.
-fn stage_runtime(work: &Path, node: &npm::Node) -> anyhow::Result<PathBuf> {
-    let stage = fresh(&work.join("stage/node"))?;
-    pack::link_file(&node.program, &stage.join("bin/node"))?;
-    pack::link_tree(&node.npm, &stage.join("lib/node_modules/npm"))?;
-    for command in ["npm", "npx"] {
-        let script = format!("../lib/node_modules/npm/bin/{command}-cli.js");
-        std::os::unix::fs::symlink(script, stage.join("bin").join(command))?;
-    }
-    prune::prune(&stage)?;
-    Ok(stage)
-}
-
-/// The add-on as it is unpacked: a launcher, and below `lib` code-server with a Node of its own.
-fn stage_code_server(work: &Path, node: &npm::Node, code_server: &Path) -> anyhow::Result<PathBuf> {
-    use std::os::unix::fs::PermissionsExt as _;
-
-    let stage = fresh(&work.join("stage/codeserver"))?;
-    pack::link_file(&node.program, &stage.join("lib/node/bin/node"))?;
-    pack::link_tree(code_server, &stage.join("lib/node_modules"))?;
-    prune::prune(&stage)?;
-    let launcher = stage.join("bin/code-server");
-    fs::create_dir_all(stage.join("bin"))?;
-    fs::write(&launcher, CODE_SERVER_LAUNCHER)?;
-    fs::set_permissions(&launcher, fs::Permissions::from_mode(0o755))?;
-    Ok(stage)
 }
 
 /// An empty folder of that name.
@@ -201,38 +129,35 @@ fn ratio(size: u64, unpacked: u64) -> String {
 mod tests {
     use super::*;
 
+    const PART: Part = Part {
+        catalog: "/list.json",
+        recipe: "7",
+        recipe_file: ".list-recipe",
+        lists: |text| serde_json::from_str(text).ok(),
+        make: |_, _| Ok(()),
+    };
+
     #[test]
-    fn a_store_is_whole_only_while_its_files_have_their_hashes() {
+    fn a_part_is_whole_only_while_its_files_have_their_hashes() {
         let store = tempfile::tempdir().unwrap();
         let content = tempfile::tempdir().unwrap();
         fs::write(content.path().join("file"), "text").unwrap();
-        fs::create_dir(store.path().join("devcontainer")).unwrap();
-        let node = format!("devcontainer/node-{NODE}.tar.gz");
-        let addon = format!("devcontainer/codeserver-{CODE_SERVER}.tar.gz");
-        let catalog = DevCatalog {
-            runtimes: vec![package(
-                "node",
-                NODE_MAJOR,
-                pack::pack(content.path(), store.path(), &node).unwrap(),
-                "bin/node",
-            )],
-            addons: vec![package(
-                CODE_SERVER_ADDON,
-                CODE_SERVER,
-                pack::pack(content.path(), store.path(), &addon).unwrap(),
-                "bin/code-server",
-            )],
-        };
-        write_json(store.path(), DEV_CATALOG_PATH, &catalog).unwrap();
-        write_json(store.path(), GAME_CATALOG_PATH, &GameCatalog::default()).unwrap();
-        assert!(!is_whole(store.path()), "without the recipe's number");
+        let packed = pack::pack(content.path(), store.path(), "a.tar.gz").unwrap();
+        write_json(store.path(), PART.catalog, &[artifact("1", packed, "file")]).unwrap();
+        assert!(!PART.is_whole(store.path()), "without the recipe's number");
 
-        fs::write(store.path().join(RECIPE_FILE), RECIPE).unwrap();
-        assert!(is_whole(store.path()));
+        fs::write(store.path().join(PART.recipe_file), PART.recipe).unwrap();
+        assert!(PART.is_whole(store.path()));
 
-        let mut bytes = fs::read(store.path().join(&node)).unwrap();
+        let mut bytes = fs::read(store.path().join("a.tar.gz")).unwrap();
         *bytes.last_mut().unwrap() ^= 1;
-        fs::write(store.path().join(&node), bytes).unwrap();
-        assert!(!is_whole(store.path()), "with one bit of an archive changed");
+        fs::write(store.path().join("a.tar.gz"), bytes).unwrap();
+        assert!(!PART.is_whole(store.path()), "with one bit of an archive changed");
+    }
+
+    #[test]
+    fn a_catalogue_of_other_versions_is_made_again() {
+        let text = r#"{"runtimes":[],"addons":[]}"#;
+        assert_eq!((dev::PART.lists)(text), None);
     }
 }

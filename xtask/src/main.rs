@@ -43,7 +43,7 @@ enum Command {
         #[arg(long)]
         release: bool,
     },
-    /// Fill the artifact store: code-server and Node, with their catalogues and hashes.
+    /// Fill the artifact store: code-server, Node and games, with their catalogues and hashes.
     Artifacts {
         /// Make them again even if they are there.
         #[arg(long)]

@@ -56,6 +56,13 @@ pub(super) fn install_code_server(
     Ok(folder.join("node_modules"))
 }
 
+/// Installs a package that any Node will do for; answers the folder `node_modules` that has it and what it needs.
+pub(super) fn install_package(work: &Path, name: &str, version: &str) -> anyhow::Result<PathBuf> {
+    let folder = work.join(format!("{name}-{version}"));
+    install(&folder, Command::new("npm"), &[&format!("{name}@{version}")])?;
+    Ok(folder.join("node_modules"))
+}
+
 /// `npm install`, unless that was done before.
 fn install(folder: &Path, mut npm: Command, packages: &[&str]) -> anyhow::Result<()> {
     let wanted = packages.join(" ");
