@@ -44,6 +44,7 @@ pub(crate) fn router(agent: Arc<Agent>, token: Secret) -> Router {
         .route("/stop", post(game::stop))
         .route("/restart", post(game::restart))
         .route("/kill", post(game::kill))
+        .route("/halt", post(game::halt))
         .route("/console/command", post(game::command))
         .route("/console/stream", get(console::stream))
         .route("/game/players", get(game::players))

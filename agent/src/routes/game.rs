@@ -31,6 +31,10 @@ pub(super) async fn kill(State(agent): State<Arc<Agent>>) -> Result<Response, Ap
     act(&agent, Power::Kill).await
 }
 
+pub(super) async fn halt(State(agent): State<Arc<Agent>>) -> Result<Response, ApiError> {
+    act(&agent, Power::Halt).await
+}
+
 async fn act(agent: &Arc<Agent>, power: Power) -> Result<Response, ApiError> {
     match agent.power(power).await? {
         PowerDone::Done => Ok(StatusCode::NO_CONTENT.into_response()),

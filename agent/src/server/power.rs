@@ -57,6 +57,7 @@ impl Agent {
             Power::Start => self.begin("start")?,
             Power::Stop => self.begin("stop")?,
             Power::Restart => self.begin("restart")?,
+            Power::Halt => self.begin("halt")?,
             Power::Kill => self.interrupt().await?,
         };
         let interrupted = CancellationToken::new();
@@ -77,7 +78,7 @@ impl Agent {
 
     /// Ends a start, stop or restart that runs now, and takes its place. An installation goes on.
     async fn interrupt(&self) -> Result<crate::operation::Operation, ApiError> {
-        const POWER: [&str; 5] = ["start", "stop", "restart", "kill", "server-recover"];
+        const POWER: [&str; 6] = ["start", "stop", "restart", "halt", "kill", "server-recover"];
         if let Some(other) = self.operations.current().filter(|kind| !POWER.contains(kind)) {
             return Err(ApiError::Conflict(format!("{other} is still running")));
         }
@@ -105,7 +106,8 @@ impl Agent {
                 // First: an agent that dies now goes on with it.
                 self.save(|saved| saved.life.stopped = true).await.map_err(saving)?;
             }
-            Power::Restart => {
+            // After a halt it stays so until a run begins: the next agent begins one.
+            Power::Restart | Power::Halt => {
                 self.save(|saved| saved.life.ending = true).await.map_err(saving)?;
             }
         }
@@ -115,7 +117,7 @@ impl Agent {
                 .await
                 .map_err(|error| ApiError::Unavailable(error.to_string()))?;
         }
-        if matches!(power, Power::Stop | Power::Kill) {
+        if matches!(power, Power::Stop | Power::Kill | Power::Halt) {
             return Ok(PowerDone::Done);
         }
         self.save(|saved| saved.life.begin_anew()).await.map_err(saving)?;

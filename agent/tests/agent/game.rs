@@ -137,6 +137,29 @@ async fn a_server_outlives_its_agent() {
 }
 
 #[tokio::test]
+async fn a_halted_server_comes_back_with_its_container_and_a_stopped_one_does_not() {
+    let (container, store, port) = (Container::new(), Store::start().await, free_port());
+    let _down = Down(&container);
+    let agent = Agent::start(&container, port).await;
+    post(&agent, "/config", Some(&game(&store.url(), json!({})))).await;
+    status_when(agent.address, "running").await;
+
+    assert_eq!(post(&agent, "/halt", None).await.0, 204);
+    assert_eq!(status(&agent).await["state"], "stopped");
+    assert_eq!(fs::read_to_string(container.path("srv/game/world.sav")).unwrap(), "saved\n");
+    agent.kill();
+    let agent = Agent::start(&container, port).await;
+    let back = status_when(agent.address, "running").await;
+    assert_eq!((&back["crashCount"], &back["lastCrashTime"]), (&0.into(), &Value::Null));
+
+    assert_eq!(post(&agent, "/stop", None).await.0, 204);
+    assert_eq!(post(&agent, "/halt", None).await.0, 204);
+    agent.kill();
+    let agent = Agent::start(&container, port).await;
+    status_when(agent.address, "stopped").await;
+}
+
+#[tokio::test]
 async fn a_crash_is_explained_and_the_server_started_again_until_it_is_given_up() {
     let (container, store) = (Container::new(), Store::start().await);
     let _down = Down(&container);

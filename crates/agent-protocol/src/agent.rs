@@ -74,13 +74,14 @@ impl AgentState {
     }
 }
 
-/// What can be done to a game server: `POST /start`, `/stop`, `/restart` and `/kill`, without a body.
+/// What can be done to a game server: `POST /start`, `/stop`, `/restart`, `/kill` and `/halt`, without a body.
 ///
 /// - `start` answers 202 [`Accepted`] with `starting` once the process runs, or with `running` where it ran
 ///   already; `/ready` tells the rest.
 /// - `stop` answers 204 once it has ended, or 202 with `stopping` when that takes longer than a request may,
 ///   and goes on. A stop of what does not run is 204.
 /// - `restart` answers as `start` does, or 202 with `stopping` while the old process takes its time.
+/// - `halt` answers as `stop` does; but the server is started again when its container is.
 /// - `kill` ends whatever else is being done to the server, and every process of it: 204.
 ///
 /// All but `kill` answer 409 while another operation runs. All answer 409 for a dev container, before a
@@ -95,6 +96,8 @@ pub enum Power {
     Restart,
     /// Ends it at once.
     Kill,
+    /// Ends it as its catalogue entry says, because its container is about to stop.
+    Halt,
 }
 
 impl Power {
@@ -106,6 +109,7 @@ impl Power {
             Self::Stop => "/stop",
             Self::Restart => "/restart",
             Self::Kill => "/kill",
+            Self::Halt => "/halt",
         }
     }
 }
