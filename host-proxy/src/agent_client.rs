@@ -13,13 +13,17 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use serde::de::DeserializeOwned;
-use zlh_agent_protocol::agent::{Accepted, AgentConfig, AgentError, Ready, Status, agent_token};
+use zlh_agent_protocol::agent::{
+    Accepted, AgentConfig, AgentError, Power, Ready, Status, agent_token,
+};
 use zlh_ids::{InstanceId, Vmid};
 
 use crate::body::{self, Body};
 
 /// An agent answers from memory; one that does not in this time is counted as gone.
 const CALL_TIMEOUT: Duration = Duration::from_secs(2);
+/// An agent says after 20 s that a server takes longer to end.
+const HALT_TIMEOUT: Duration = Duration::from_secs(25);
 const MAX_ANSWER_BYTES: usize = 256 << 10;
 /// Two polls at the default interval reuse a connection.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(20);
@@ -74,6 +78,8 @@ pub trait AgentApi: Send + Sync + 'static {
     /// `POST /config`.
     async fn configure(&self, agent: &AgentAddress, config: &AgentConfig)
     -> Result<(), AgentFault>;
+    /// `POST /halt`; true once the game server has ended.
+    async fn halt(&self, agent: &AgentAddress) -> Result<bool, AgentFault>;
 }
 
 /// Agents over HTTP.
@@ -104,8 +110,19 @@ impl AgentClient {
         path: &str,
         content: Bytes,
     ) -> Result<(StatusCode, Bytes), AgentFault> {
+        self.call_within(CALL_TIMEOUT, agent, method, path, content).await
+    }
+
+    async fn call_within(
+        &self,
+        limit: Duration,
+        agent: &AgentAddress,
+        method: Method,
+        path: &str,
+        content: Bytes,
+    ) -> Result<(StatusCode, Bytes), AgentFault> {
         let work = self.call_unbounded(agent, method, path, content);
-        let answer = tokio::time::timeout(CALL_TIMEOUT, work).await;
+        let answer = tokio::time::timeout(limit, work).await;
         answer.unwrap_or_else(|_| Err(AgentFault::Unreachable("no answer in time".to_owned())))
     }
 
@@ -199,6 +216,16 @@ impl AgentApi for AgentClient {
             return Err(refused(status, &answer));
         }
         read::<Accepted>(&answer).map(drop)
+    }
+
+    async fn halt(&self, agent: &AgentAddress) -> Result<bool, AgentFault> {
+        let path = Power::Halt.path();
+        let call = self.call_within(HALT_TIMEOUT, agent, Method::POST, path, Bytes::new());
+        match call.await? {
+            (StatusCode::NO_CONTENT, _) => Ok(true),
+            (StatusCode::ACCEPTED, _) => Ok(false),
+            (status, answer) => Err(refused(status, &answer)),
+        }
     }
 }
 

@@ -187,7 +187,7 @@ impl App {
             artifacts: Artifacts::new(&config.artifacts),
             poller: AgentPoller {
                 api: internal.clone(),
-                agents,
+                agents: agents.clone(),
                 interval: config.poll_interval,
                 metrics: Arc::clone(&metrics),
             },
@@ -195,6 +195,7 @@ impl App {
             supervisor: Supervisor {
                 api: internal.clone(),
                 driver,
+                agents,
                 board,
                 orphan_grace: config.node.orphan_grace,
                 metrics,

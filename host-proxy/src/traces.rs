@@ -59,12 +59,10 @@ impl Traces {
         S: Subscriber + for<'span> LookupSpan<'span> + Send + Sync,
     {
         let tracer = self.0.tracer("zlh");
-        tracing_opentelemetry::layer()
-            .with_tracer(tracer)
-            .with_filter(
-                filter_fn(|metadata| metadata.target() == TARGET)
-                    .with_max_level_hint(LevelFilter::INFO),
-            )
+        tracing_opentelemetry::layer().with_tracer(tracer).with_filter(
+            filter_fn(|metadata| metadata.target() == TARGET)
+                .with_max_level_hint(LevelFilter::INFO),
+        )
     }
 
     /// Sends what is left.

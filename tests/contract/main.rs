@@ -11,6 +11,7 @@
 mod auth;
 mod databases;
 mod dev;
+mod game_servers;
 mod identity;
 mod imports;
 mod platform;

@@ -132,18 +132,25 @@ impl Session {
         self.post("/api/auth/logout").await.expect(200);
     }
 
+    /// Asks for an instance, and does not wait for it.
+    pub async fn start(&self, body: &Value) -> Started {
+        let reply = self.call(Method::POST, "/api/instances", Some(body)).await.expect(202);
+        started(&reply.json())
+    }
+
     /// Asks for a dev container with Node, and does not wait for it.
     pub async fn start_dev(&self, code_server: bool) -> Started {
-        let reply = self
-            .call(Method::POST, "/api/instances", Some(&dev_container(code_server)))
-            .await
-            .expect(202);
-        started(&reply.json())
+        self.start(&dev_container(code_server)).await
     }
 
     /// Makes a dev container with Node and answers its vmid.
     pub async fn create_dev(&self, code_server: bool) -> u64 {
-        let started = self.start_dev(code_server).await;
+        self.create(&dev_container(code_server)).await
+    }
+
+    /// Makes an instance and answers its vmid.
+    pub async fn create(&self, body: &Value) -> u64 {
+        let started = self.start(body).await;
         let operation = self.operation_end(&started.operation).await;
         assert_eq!(operation["status"], "succeeded", "{operation:#}");
         started.vmid
@@ -188,6 +195,12 @@ impl Session {
 #[must_use]
 pub fn dev_container(code_server: bool) -> Value {
     json!({ "ctype": "dev", "runtime": "node", "version": "24", "enable_code_server": code_server })
+}
+
+/// The body that asks for an OpenTTD server.
+#[must_use]
+pub fn game_server() -> Value {
+    json!({ "ctype": "game", "game": "openttd", "variant": "vanilla", "version": "13.0", "memoryMiB": 512 })
 }
 
 /// What a creation answered.

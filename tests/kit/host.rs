@@ -16,11 +16,13 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
-use zlh_agent_protocol::artifact::{Artifact, DEV_CATALOG_PATH, DevCatalog, Package};
+use zlh_agent_protocol::artifact::{
+    Artifact, DEV_CATALOG_PATH, DevCatalog, GAME_CATALOG_PATH, Package,
+};
 use zlh_authn::token::{Claims, SigningKeys, TokenKind, generate_key};
 use zlh_host_proxy::component_host::{ComponentHost, HostOptions, Limits, RequestOrigin};
 
-use crate::api::{Api, Session, Started};
+use crate::api::{Api, PASSWORD, Session, Started, dev_container, game_server};
 use crate::config;
 use crate::databases::{self, Assigned};
 use crate::http::Reply;
@@ -143,18 +145,32 @@ impl Host {
         self.api.register(name).await
     }
 
+    /// A new operator, logged in.
+    pub async fn operator(&self, name: &str) -> Session {
+        let email = format!("{name}@example.com");
+        let body =
+            json!({ "email": email, "username": name, "password": PASSWORD, "role": "admin" });
+        self.internal(Method::POST, "/internal/users", Some(&body)).await.expect(201);
+        self.api.login(&email).await
+    }
+
     /// Asks for a dev container, and takes its operation on as a host-proxy would.
     pub async fn claimed(&self, session: &Session) -> (Started, Value) {
-        self.claim(session, &[]).await
+        self.claim(session, &dev_container(true), &[]).await
     }
 
     /// The same, while another operation goes on.
     pub async fn claimed_beside(&self, session: &Session, other: &Value) -> (Started, Value) {
-        self.claim(session, &[&other["id"]]).await
+        self.claim(session, &dev_container(true), &[&other["id"]]).await
     }
 
-    async fn claim(&self, session: &Session, working_on: &[&Value]) -> (Started, Value) {
-        let started = session.start_dev(true).await;
+    async fn claim(
+        &self,
+        session: &Session,
+        what: &Value,
+        working_on: &[&Value],
+    ) -> (Started, Value) {
+        let started = session.start(what).await;
         let body = json!({ "owner": "test-proxy", "leaseSeconds": 60, "workingOn": working_on });
         let reply = self
             .internal(Method::POST, "/internal/operations/claim", Some(&body))
@@ -168,7 +184,22 @@ impl Host {
 
     /// A dev container whose agent and code-server are said to be at these ports.
     pub async fn created(&self, session: &Session, agent_port: u16, ide_port: u16) -> Started {
-        let (started, operation) = self.claimed(session).await;
+        self.made(session, &dev_container(true), agent_port, ide_port).await
+    }
+
+    /// A game server whose agent is said to be at this port.
+    pub async fn created_game(&self, session: &Session, agent_port: u16) -> Started {
+        self.made(session, &game_server(), agent_port, 0).await
+    }
+
+    async fn made(
+        &self,
+        session: &Session,
+        what: &Value,
+        agent_port: u16,
+        ide_port: u16,
+    ) -> Started {
+        let (started, operation) = self.claim(session, what, &[]).await;
         let path = format!("/internal/operations/{}", started.operation);
         let lease = &operation["lease"];
         let body = json!({ "lease": lease, "count": 2 });
@@ -181,7 +212,7 @@ impl Host {
         started
     }
 
-    /// Makes a dev container a game server, which nothing offers yet.
+    /// Calls a dev container a game server.
     pub async fn make_game(&self, vmid: u64) {
         let sql = format!("UPDATE instances SET ctype = 'game' WHERE vmid = {vmid}");
         let changed = if let Some(assigned) = &self.assigned {
@@ -264,7 +295,7 @@ pub(crate) async fn serve(components: Arc<ComponentHost>) -> (SocketAddr, JoinHa
     (address, server)
 }
 
-/// A store with Node and code-server in its catalogue, and no archives.
+/// A store with Node, code-server and OpenTTD in its catalogues, and no archives.
 fn artifact_store(path: &str) -> (u16, String) {
     let package = |id: &str, version: &str, program: &str| Package {
         id: id.to_owned(),
@@ -281,10 +312,18 @@ fn artifact_store(path: &str) -> (u16, String) {
         runtimes: vec![package("node", "24", "bin/node")],
         addons: vec![package("codeserver", "4.139.1", "bin/code-server")],
     };
-    if path == DEV_CATALOG_PATH {
-        (200, serde_json::to_string(&catalog).expect("JSON"))
-    } else {
-        (404, String::new())
+    let openttd = package("openttd", "13.0", "openttd/openttd").versions.remove(0);
+    let games = json!({ "games": [{ "id": "openttd", "variants": [{ "id": "vanilla", "versions": [{
+        "artifact": openttd,
+        "server": {
+            "command": ["{artifact}/openttd/openttd"], "minMemoryMb": 256, "startSeconds": 60, "stop": {},
+            "ports": [{ "name": "game", "protocol": "both", "default": 3979 }], "readiness": { "kind": "tcp" },
+        },
+    }]}]}]});
+    match path {
+        DEV_CATALOG_PATH => (200, serde_json::to_string(&catalog).expect("JSON")),
+        GAME_CATALOG_PATH => (200, games.to_string()),
+        _ => (404, String::new()),
     }
 }
 

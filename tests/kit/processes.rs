@@ -77,6 +77,12 @@ pub fn agents(folder: &Path) -> Vec<Process> {
     programs(folder, |program| program.ends_with("/zlh-agent") || program == "zlh-agent")
 }
 
+/// The programs among them whose name ends so.
+#[must_use]
+pub fn named(folder: &Path, name: &str) -> Vec<Process> {
+    programs(folder, |program| program.ends_with(name))
+}
+
 /// The main processes of code-server among them: each has one child that does the work.
 #[must_use]
 pub fn code_servers(folder: &Path) -> Vec<Process> {

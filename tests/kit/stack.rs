@@ -415,6 +415,12 @@ impl Stack {
         processes::agents(&self.container(vmid))
     }
 
+    /// OpenTTD servers of one container.
+    #[must_use]
+    pub fn games(&self, vmid: u64) -> Vec<Process> {
+        processes::named(&self.container(vmid), "/openttd")
+    }
+
     /// Main processes of one container's code-server.
     #[must_use]
     pub fn code_servers(&self, vmid: u64) -> Vec<Process> {

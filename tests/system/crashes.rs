@@ -9,7 +9,7 @@ use system_tests::{Stack, eventually};
 const LIMIT: Duration = Duration::from_secs(60);
 
 /// Waits until an operation has got as far as one of these phases.
-async fn reaches(session: &Session, operation: &str, phases: &[&str]) {
+pub(crate) async fn reaches(session: &Session, operation: &str, phases: &[&str]) {
     let phase = async || session.operation(operation).await;
     let far_enough = |operation: &serde_json::Value| {
         operation["phase"].as_str().is_some_and(|phase| phases.contains(&phase))

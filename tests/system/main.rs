@@ -1,4 +1,4 @@
-//! Journeys through the whole system as it is run: `zlh up`, real agents, real code-server.
+//! Journeys through the whole system as it is run: `zlh up`, real agents, real code-server, real games.
 
 #![allow(
     clippy::expect_used,
@@ -15,6 +15,7 @@ mod deletion;
 mod doctor;
 mod edge;
 mod failures;
+mod games;
 mod hosts;
 mod ide_access;
 mod journey;

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use zlh_agent_protocol::internal::AgentRoute;
+use zlh_agent_protocol::internal::{AgentRoute, HostPower};
 use zlh_ids::{InstanceId, Vmid};
 use zlh_storage::{Db, Row, StoreError};
 
@@ -13,7 +13,8 @@ pub(crate) mod shards;
 pub(crate) async fn agents(db: &Db) -> Result<Vec<AgentRoute>, StoreError> {
     let rows = db
         .query(
-            "SELECT vmid, instance_id, ctype, agent_address FROM instances \
+            "SELECT vmid, instance_id, ctype, agent_address, \
+             CASE WHEN suspended_at IS NULL THEN power ELSE 'off' END, boots FROM instances \
              WHERE state = 'active' AND agent_address IS NOT NULL ORDER BY vmid",
             &[],
         )
@@ -24,6 +25,10 @@ pub(crate) async fn agents(db: &Db) -> Result<Vec<AgentRoute>, StoreError> {
             instance_id: row.parse(1)?,
             ctype: row.parse(2)?,
             agent_address: row.get(3)?,
+            power: match row.get::<String>(4)?.as_str() {
+                "off" => HostPower::Off,
+                _ => HostPower::On { boots: row.get(5)? },
+            },
         })
     };
     rows.iter().map(read).collect()

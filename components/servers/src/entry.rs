@@ -5,10 +5,13 @@ use std::sync::{Arc, OnceLock};
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use serde::de::DeserializeOwned;
 use spin_sdk::http::{IntoResponse, Request};
 use spin_sdk::http_service;
-use zlh_agent_protocol::artifact::{DEV_CATALOG_PATH, DevCatalog};
+use zlh_agent_protocol::artifact::{DEV_CATALOG_PATH, DevCatalog, GAME_CATALOG_PATH};
+use zlh_agent_protocol::game::GameCatalog;
 use zlh_agent_protocol::internal::Observation;
+use zlh_agents::{Agents, HttpAgents};
 use zlh_api::ApiError;
 use zlh_authn::guest::IdentityVerifier;
 use zlh_authn::with_verifier;
@@ -20,6 +23,8 @@ use crate::routes::{AgentCache, Catalog, Servers, router};
 
 /// Longest catalogue that is read, in bytes.
 const MAX_CATALOG_BYTES: usize = 1024 * 1024;
+/// Longest answer of an agent that is read, in bytes; a list of players is the longest.
+const MAX_ANSWER_BYTES: usize = 64 * 1024;
 
 #[http_service]
 async fn handle(request: Request) -> impl IntoResponse {
@@ -27,6 +32,10 @@ async fn handle(request: Request) -> impl IntoResponse {
         let servers = Servers {
             database: Database,
             agents: Arc::new(KeyValueAgents),
+            agent_calls: Agents::new(
+                Arc::new(HttpAgents { max_answer_bytes: MAX_ANSWER_BYTES }),
+                variable("agent_token_secret").await?,
+            ),
             catalog: Arc::new(ArtifactStore { base_url: variable("artifact_base_url").await? }),
             max_instances_per_user: parsed_variable("max_instances_per_user", "a number").await?,
             clock: system_clock,
@@ -77,7 +86,17 @@ struct ArtifactStore {
 #[async_trait]
 impl Catalog for ArtifactStore {
     async fn dev(&self) -> Result<DevCatalog, ApiError> {
-        let url = format!("{}{DEV_CATALOG_PATH}", self.base_url.trim_end_matches('/'));
+        self.read(DEV_CATALOG_PATH).await
+    }
+
+    async fn games(&self) -> Result<GameCatalog, ApiError> {
+        self.read(GAME_CATALOG_PATH).await
+    }
+}
+
+impl ArtifactStore {
+    async fn read<T: DeserializeOwned>(&self, path: &str) -> Result<T, ApiError> {
+        let url = format!("{}{path}", self.base_url.trim_end_matches('/'));
         let request = http::Request::get(url).body(Bytes::new()).map_err(ApiError::internal)?;
         let answer = send(request, MAX_CATALOG_BYTES).await.map_err(ApiError::unavailable)?;
         if answer.status() != http::StatusCode::OK {

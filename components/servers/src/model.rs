@@ -6,20 +6,31 @@ use std::ops::RangeInclusive;
 use std::str::FromStr;
 
 use zlh_agent_protocol::internal::{InstanceSpec, Observation, OperationKind};
-use zlh_ids::{InstanceId, OperationId, UserId, Vmid};
+use zlh_ids::{ContainerType, InstanceId, OperationId, UserId, Vmid};
 
-/// Numbers of dev containers.
-pub const DEV_VMIDS: RangeInclusive<u32> = 6000..=6999;
+/// Numbers of containers of that kind.
+#[must_use]
+pub fn vmids(ctype: ContainerType) -> RangeInclusive<u32> {
+    match ctype {
+        ContainerType::Game => 5000..=5999,
+        ContainerType::Dev => 6000..=6999,
+    }
+}
+
 /// How long an observation is believed, in milliseconds: three polls.
 const FRESH_MS: u64 = 15_000;
 
 /// The next number after the one given out last that no instance has, so that a number rests after it was
 /// freed.
 #[must_use]
-pub fn next_vmid(last_given: Option<u32>, taken: &BTreeSet<u32>) -> Option<Vmid> {
-    let (first, last) = DEV_VMIDS.into_inner();
-    let start =
-        last_given.map(|last| last.saturating_add(1)).filter(|next| DEV_VMIDS.contains(next));
+pub fn next_vmid(
+    ctype: ContainerType,
+    last_given: Option<u32>,
+    taken: &BTreeSet<u32>,
+) -> Option<Vmid> {
+    let vmids = vmids(ctype);
+    let (first, last) = (*vmids.start(), *vmids.end());
+    let start = last_given.map(|last| last.saturating_add(1)).filter(|next| vmids.contains(next));
     let start = start.unwrap_or(first);
     (start..=last).chain(first..start).find(|number| !taken.contains(number)).and_then(Vmid::new)
 }
@@ -58,6 +69,34 @@ impl FromStr for State {
     }
 }
 
+/// Whether a container shall run, whatever runs in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Power {
+    /// It shall run.
+    On,
+    /// It shall not.
+    Off,
+}
+
+impl Power {
+    /// The word in the database.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::On => "on",
+            Self::Off => "off",
+        }
+    }
+}
+
+impl FromStr for Power {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        [Self::On, Self::Off].into_iter().find(|power| power.as_str() == text).ok_or(())
+    }
+}
+
 /// An instance as it is recorded.
 #[derive(Debug, Clone)]
 pub struct Instance {
@@ -71,8 +110,14 @@ pub struct Instance {
     pub spec: InstanceSpec,
     /// What it is doing.
     pub state: State,
+    /// Whether its owner wants the container to run.
+    pub power: Power,
     /// It may not be used for the moment.
     pub suspended: bool,
+    /// Where its agent is: `host:port`; none until the container is here.
+    pub agent_address: Option<String>,
+    /// Ports that its game listens on, ascending.
+    pub ports: Vec<u16>,
     /// Unix milliseconds.
     pub created_at_ms: i64,
     /// When it was ready first, in Unix milliseconds.
@@ -107,6 +152,8 @@ impl Instance {
     #[must_use]
     pub fn status(&self, live: Option<&Observation>) -> &'static str {
         match (self.state, live) {
+            (State::Active, None) if self.suspended => "suspended",
+            (State::Active, None) if self.power == Power::Off => "stopped",
             (State::Active, None) => "offline",
             (State::Active, Some(seen)) => {
                 seen.status.as_ref().map_or("online", |status| status.state.as_str())
@@ -196,8 +243,10 @@ mod tests {
 
     #[test]
     fn numbers_are_given_out_in_turn_and_wrap_around() {
-        let next =
-            |last, taken: &[u32]| next_vmid(last, &taken.iter().copied().collect()).map(Vmid::get);
+        let next = |last, taken: &[u32]| {
+            next_vmid(ContainerType::Dev, last, &taken.iter().copied().collect()).map(Vmid::get)
+        };
+        let all: BTreeSet<u32> = vmids(ContainerType::Dev).collect();
 
         assert_eq!(next(None, &[]), Some(6000));
         assert_eq!(next(Some(6000), &[]), Some(6001));
@@ -205,11 +254,10 @@ mod tests {
         assert_eq!(next(Some(6999), &[6000]), Some(6001));
         assert_eq!(next(Some(6998), &[6999]), Some(6000));
         assert_eq!(next(Some(7), &[]), Some(6000));
-        assert_eq!(
-            next_vmid(Some(6500), &DEV_VMIDS.filter(|n| *n != 6500).collect()).map(Vmid::get),
-            Some(6500)
-        );
-        assert_eq!(next_vmid(Some(6500), &DEV_VMIDS.collect()), None);
+        let all_but_one: Vec<u32> = all.iter().copied().filter(|n| *n != 6500).collect();
+        assert_eq!(next(Some(6500), &all_but_one), Some(6500));
+        assert_eq!(next_vmid(ContainerType::Dev, Some(6500), &all), None);
+        assert_eq!(next_vmid(ContainerType::Game, None, &all).map(Vmid::get), Some(5000));
     }
 
     #[test]

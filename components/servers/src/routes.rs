@@ -1,5 +1,5 @@
-//! Handlers: here the catalogue and operations, in [`instances`] and [`servers`] what they are about, in
-//! [`create`] and [`delete`] how an instance comes and goes.
+//! Handlers: here operations, in [`instances`] and [`servers`] what they are about, in [`catalogue`], [`create`]
+//! and [`delete`] how an instance comes and goes, in [`game`] and [`host`] how it is turned on and off.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,7 +12,9 @@ use http::{HeaderName, StatusCode};
 use serde::Serialize;
 use utoipa::ToSchema;
 use zlh_agent_protocol::artifact::DevCatalog;
+use zlh_agent_protocol::game::GameCatalog;
 use zlh_agent_protocol::internal::{Observation, OperationKind};
+use zlh_agents::Agents;
 use zlh_api::{ApiError, Failure, Json, NotFound, Path, Unauthenticated};
 use zlh_authn::Actor;
 use zlh_guest::{Clock, rfc3339};
@@ -21,10 +23,14 @@ use zlh_storage::{Database, StoreError};
 
 use crate::store;
 
+mod catalogue;
 mod create;
 mod delete;
+mod game;
+mod host;
 mod instances;
 mod servers;
+mod suspension;
 
 /// What was last seen of each agent. A cache: it may be wiped at any moment.
 #[async_trait]
@@ -38,6 +44,9 @@ pub trait AgentCache: Send + Sync + 'static {
 pub trait Catalog: Send + Sync + 'static {
     /// What dev containers can have, or [`ApiError::Unavailable`].
     async fn dev(&self) -> Result<DevCatalog, ApiError>;
+
+    /// What game servers can run, or [`ApiError::Unavailable`].
+    async fn games(&self) -> Result<GameCatalog, ApiError>;
 }
 
 /// What the handlers work with.
@@ -47,6 +56,8 @@ pub struct Servers {
     pub database: Database,
     /// Where polling leaves its results.
     pub agents: Arc<dyn AgentCache>,
+    /// The way to agents.
+    pub agent_calls: Agents,
     /// What can be installed.
     pub catalog: Arc<dyn Catalog>,
     /// Most instances of one customer.
@@ -56,44 +67,13 @@ pub struct Servers {
 }
 
 zlh_api::operations!(
-    pub Servers: list_runtimes, get_operation;
-    create, delete, instances, servers
+    pub Servers: get_operation;
+    catalogue, create, delete, game, host, instances, servers, suspension
 );
 
 /// The routes of this component.
 pub fn router(servers: Servers) -> Router {
     routes().with_state(servers)
-}
-
-#[derive(Debug, Serialize, ToSchema)]
-struct Runtimes {
-    runtimes: Vec<Runtime>,
-}
-
-#[derive(Debug, Serialize, ToSchema)]
-struct Runtime {
-    id: String,
-    versions: Vec<String>,
-}
-
-/// Lists what dev containers can have.
-#[utoipa::path(
-    get,
-    path = "/api/catalog/dev",
-    tag = "catalogue",
-    security(("token" = [])),
-    responses((status = 200, body = Runtimes), Unauthenticated, Failure),
-)]
-async fn list_runtimes(
-    State(servers): State<Servers>,
-    _: Actor,
-) -> Result<Json<Runtimes>, ApiError> {
-    let catalog = servers.catalog.dev().await?;
-    let runtimes = catalog.runtimes.into_iter().map(|package| Runtime {
-        id: package.id,
-        versions: package.versions.into_iter().map(|artifact| artifact.version).collect(),
-    });
-    Ok(Json(Runtimes { runtimes: runtimes.collect() }))
 }
 
 #[derive(Debug, Serialize, ToSchema)]

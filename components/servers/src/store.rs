@@ -1,15 +1,15 @@
-//! What this component reads and writes: it inserts instances and operations, and changes an instance once,
-//! when its deletion begins.
+//! What this component reads and writes: it inserts instances and operations, and changes an instance when its
+//! deletion begins, when its owner turns it on or off, and when an operator suspends it.
 
 use std::collections::BTreeSet;
 
 use zlh_agent_protocol::internal::OperationKind;
-use zlh_ids::{InstanceId, OperationId, UserId, Vmid};
+use zlh_ids::{ContainerType, InstanceId, OperationId, UserId, Vmid};
 use zlh_storage::{Db, Row, StoreError, Value};
 
-use crate::model::{Cursor, DEV_VMIDS, Instance, NewInstance, Operation};
+use crate::model::{self, Cursor, Instance, NewInstance, Operation, Power};
 
-const INSTANCE: &str = "vmid, instance_id, name, spec, state, suspended_at, created_at, ready_at";
+const INSTANCE: &str = "vmid, instance_id, name, spec, state, power, suspended_at, agent_address, created_at, ready_at";
 
 /// An earlier request under the same key.
 pub(crate) struct Repeated {
@@ -55,14 +55,20 @@ pub(crate) async fn was_own(db: &Db, owner: UserId, vmid: Vmid) -> Result<bool, 
     Ok(row.is_some())
 }
 
-/// The number given out last to a dev container, and those that are taken.
-pub(crate) async fn dev_vmids(db: &Db) -> Result<(Option<u32>, BTreeSet<u32>), StoreError> {
-    let last = db.query_one("SELECT last FROM vmid_counters WHERE ctype = 'dev'", &[]).await?;
+/// The number given out last to a container of that kind, and those that are taken.
+pub(crate) async fn vmids(
+    db: &Db,
+    ctype: ContainerType,
+) -> Result<(Option<u32>, BTreeSet<u32>), StoreError> {
+    let last = db
+        .query_one("SELECT last FROM vmid_counters WHERE ctype = $1", &[ctype.as_str().into()])
+        .await?;
     let last = last.map(|row| row.get(0)).transpose()?;
+    let range = model::vmids(ctype);
     let taken = db
         .query(
             "SELECT vmid FROM instances WHERE vmid BETWEEN $1 AND $2",
-            &[(*DEV_VMIDS.start()).into(), (*DEV_VMIDS.end()).into()],
+            &[(*range.start()).into(), (*range.end()).into()],
         )
         .await?;
     let taken = taken.iter().map(|row| row.get(0)).collect::<Result<_, _>>()?;
@@ -78,7 +84,7 @@ pub(crate) async fn add_instance(
     now_ms: i64,
 ) -> Result<(InstanceId, OperationId), StoreError> {
     let (instance, operation) = (InstanceId::random(), OperationId::random());
-    let ctype = new.spec.ctype.as_str();
+    let ctype = new.spec.workload.ctype().as_str();
     db.execute(
         "INSERT INTO vmid_counters (ctype, last) VALUES ($1, $2) \
          ON CONFLICT (ctype) DO UPDATE SET last = excluded.last",
@@ -128,7 +134,34 @@ pub(crate) async fn own_instance(
             &[vmid.get().into(), Value::text(owner)],
         )
         .await?;
+    let Some(row) = row else { return Ok(None) };
+    let mut found = vec![instance(&row)?];
+    add_ports(db, owner, &mut found).await?;
+    Ok(found.pop())
+}
+
+/// Anybody's instance of that number.
+pub(crate) async fn any_instance(db: &Db, vmid: Vmid) -> Result<Option<Instance>, StoreError> {
+    let row = db
+        .query_one(
+            &format!("SELECT {INSTANCE} FROM instances WHERE vmid = $1"),
+            &[vmid.get().into()],
+        )
+        .await?;
     row.as_ref().map(instance).transpose()
+}
+
+/// Records since when the instance may not be used, or that it may.
+pub(crate) async fn set_suspended(
+    db: &Db,
+    instance: InstanceId,
+    since_ms: Option<i64>,
+) -> Result<(), StoreError> {
+    db.execute(
+        "UPDATE instances SET suspended_at = $1 WHERE instance_id = $2",
+        &[since_ms.into(), Value::text(instance)],
+    )
+    .await
 }
 
 /// The owner's instances after the cursor, newest last.
@@ -147,7 +180,44 @@ pub(crate) async fn own_instances(
             &[Value::text(owner), after.created_at_ms.into(), after.vmid.into(), limit.into()],
         )
         .await?;
-    rows.iter().map(instance).collect()
+    let mut found = rows.iter().map(instance).collect::<Result<Vec<_>, _>>()?;
+    add_ports(db, owner, &mut found).await?;
+    Ok(found)
+}
+
+/// Tells the owner's instances the ports of their games.
+async fn add_ports(db: &Db, owner: UserId, found: &mut [Instance]) -> Result<(), StoreError> {
+    if found.iter().all(|instance| instance.spec.workload.ctype() == ContainerType::Dev) {
+        return Ok(());
+    }
+    let rows = db
+        .query(
+            "SELECT p.instance_id, p.port FROM ports p JOIN instances i ON i.instance_id = p.instance_id \
+             WHERE i.owner_id = $1 AND p.purpose = 'game' ORDER BY p.port",
+            &[Value::text(owner)],
+        )
+        .await?;
+    for row in &rows {
+        let (id, port): (InstanceId, u16) = (row.parse(0)?, row.get(1)?);
+        if let Some(instance) = found.iter_mut().find(|instance| instance.instance_id == id) {
+            instance.ports.push(port);
+        }
+    }
+    Ok(())
+}
+
+/// Records whether the owner wants the container to run; `anew`, that it is begun once more.
+pub(crate) async fn set_power(
+    db: &Db,
+    instance: InstanceId,
+    power: Power,
+    anew: bool,
+) -> Result<(), StoreError> {
+    db.execute(
+        "UPDATE instances SET power = $1, boots = boots + $2 WHERE instance_id = $3",
+        &[power.as_str().into(), u32::from(anew).into(), Value::text(instance)],
+    )
+    .await
 }
 
 /// Begins the deletion of the instance.
@@ -231,9 +301,12 @@ fn instance(row: &Row) -> Result<Instance, StoreError> {
         name: row.get(2)?,
         spec: row.json(3)?,
         state: row.parse(4)?,
-        suspended: row.get::<Option<i64>>(5)?.is_some(),
-        created_at_ms: row.get(6)?,
-        ready_at_ms: row.get(7)?,
+        power: row.parse(5)?,
+        suspended: row.get::<Option<i64>>(6)?.is_some(),
+        agent_address: row.get(7)?,
+        ports: Vec::new(),
+        created_at_ms: row.get(8)?,
+        ready_at_ms: row.get(9)?,
     })
 }
 

@@ -71,6 +71,28 @@ pub struct AgentRoute {
     pub ctype: ContainerType,
     /// `host:port` of the agent.
     pub agent_address: String,
+    /// Whether the container shall run.
+    #[serde(default)]
+    pub power: HostPower,
+}
+
+/// Whether a container shall run, whatever runs in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum HostPower {
+    /// No.
+    Off,
+    /// Yes; one that was begun anew fewer times than this is begun anew.
+    On {
+        /// How often its owner wanted that.
+        boots: u32,
+    },
+}
+
+impl Default for HostPower {
+    fn default() -> Self {
+        Self::On { boots: 0 }
+    }
 }
 
 /// `POST /internal/heartbeats`: one poller tick.
@@ -156,7 +178,7 @@ pub struct Operation {
     pub undoing: Option<String>,
     /// Steps that were begun, oldest first. A step is recorded before it acts, so each must be repeatable.
     pub steps: Vec<Step>,
-    /// Ports that belong to the container.
+    /// Ports that belong to the container: its agent's, then those of its game.
     pub ports: Vec<u16>,
 }
 
@@ -172,20 +194,54 @@ pub enum OperationKind {
 
 /// What a customer asked for. Stored with the instance.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct InstanceSpec {
-    /// What the container is for.
-    pub ctype: ContainerType,
-    /// Runtime id, such as `node`.
-    pub runtime: String,
-    /// Version of the runtime as the catalogue lists it.
-    pub version: String,
+    /// What the container is for; its `ctype` and its fields lie beside the others.
+    #[serde(flatten)]
+    pub workload: Workload,
     /// Memory in MiB.
     pub memory_mib: u32,
     /// Processor cores.
     pub cpu_cores: u32,
-    /// Whether code-server shall run in it.
-    pub enable_code_server: bool,
+}
+
+/// What a container is for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "ctype", rename_all = "lowercase", rename_all_fields = "camelCase")]
+pub enum Workload {
+    /// A workspace with a runtime.
+    Dev {
+        /// Runtime id, such as `node`.
+        runtime: String,
+        /// Version of the runtime as the catalogue lists it.
+        version: String,
+        /// Whether code-server shall run in it.
+        enable_code_server: bool,
+    },
+    /// A game server.
+    Game {
+        /// Game id, such as `openttd`.
+        game: String,
+        /// Variant of the game as the catalogue lists it.
+        variant: String,
+        /// Version of the variant as the catalogue lists it.
+        version: String,
+        /// Name of the world: letters, digits, `-` and `_`.
+        world: String,
+        /// How many ports the game is given.
+        ports: u16,
+    },
+}
+
+impl Workload {
+    /// The kind of container.
+    #[must_use]
+    pub fn ctype(&self) -> ContainerType {
+        match self {
+            Self::Dev { .. } => ContainerType::Dev,
+            Self::Game { .. } => ContainerType::Game,
+        }
+    }
 }
 
 /// A recorded step.
@@ -221,7 +277,7 @@ pub struct AllocatePorts {
 /// Answer of `POST /internal/operations/:id/ports`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AllocatedPorts {
-    /// Ascending.
+    /// The agent's, then those of the game, ascending.
     pub ports: Vec<u16>,
 }
 

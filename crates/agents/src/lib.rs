@@ -72,7 +72,7 @@ impl Agents {
     }
 
     /// Asks an agent, and reads what it answers. `act` completes the sentence "the agent could not …"; `body`
-    /// is JSON, or empty.
+    /// is JSON, or empty. An answer without content is read as `null`.
     ///
     /// # Errors
     ///
@@ -86,26 +86,14 @@ impl Agents {
         act: &str,
     ) -> Result<(StatusCode, T), ApiError> {
         let answer = self.send(agent, (method, path), body).await?;
-        match serde_json::from_slice(answer.body()) {
+        let body: &[u8] = match answer.status() {
+            StatusCode::NO_CONTENT => b"null",
+            _ => answer.body(),
+        };
+        match serde_json::from_slice(body) {
             Ok(read) if answer.status().is_success() => Ok((answer.status(), read)),
             _ => Err(refusal(&answer, act)),
         }
-    }
-
-    /// Asks an agent for something that it answers without words.
-    ///
-    /// # Errors
-    ///
-    /// As for [`Agents::ask`].
-    pub async fn tell(
-        &self,
-        agent: &Agent,
-        (method, path): (Method, &str),
-        body: Bytes,
-        act: &str,
-    ) -> Result<StatusCode, ApiError> {
-        let answer = self.send(agent, (method, path), body).await?;
-        if answer.status().is_success() { Ok(answer.status()) } else { Err(refusal(&answer, act)) }
     }
 
     async fn send(

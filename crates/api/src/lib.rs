@@ -8,7 +8,9 @@ mod openapi;
 pub use error::{ApiError, BoxError, ErrorBody};
 pub use extract::{Json, Path};
 pub use finish::{Settings, finish};
-pub use openapi::{Conflict, Failure, Invalid, NotFound, TooLarge, Unauthenticated, method, path};
+pub use openapi::{
+    Conflict, Failure, Forbidden, Invalid, NotFound, TooLarge, Unauthenticated, method, path,
+};
 
 #[doc(hidden)]
 pub use pastey;

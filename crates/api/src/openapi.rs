@@ -20,6 +20,11 @@ pub struct Invalid(pub ErrorBody);
 )]
 pub struct Unauthenticated(pub ErrorBody);
 
+/// 403.
+#[derive(IntoResponses)]
+#[response(status = 403, description = "Not allowed to this caller")]
+pub struct Forbidden(pub ErrorBody);
+
 /// 404.
 #[derive(IntoResponses)]
 #[response(status = 404, description = "Absent, or not the caller's to know about")]

@@ -60,6 +60,10 @@ pub struct Actor {
     pub role: Role,
 }
 
+/// A verified operator.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Admin(pub Actor);
+
 /// A verified host-proxy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HostProxy {
@@ -100,6 +104,15 @@ impl<S: Send + Sync> FromRequestParts<S> for Actor {
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
         let (verifier, token) = credential(parts)?;
         verifier.actor(&token).await.map_err(ApiError::from)
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Admin {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let actor = Actor::from_request_parts(parts, state).await?;
+        if actor.role == Role::Admin { Ok(Self(actor)) } else { Err(ApiError::Forbidden) }
     }
 }
 

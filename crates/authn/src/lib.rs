@@ -10,4 +10,4 @@ pub mod guest;
 #[cfg(not(target_family = "wasm"))]
 pub mod testing;
 
-pub use actor::{Actor, AuthFailure, HostProxy, Role, Verifier, with_verifier};
+pub use actor::{Actor, Admin, AuthFailure, HostProxy, Role, Verifier, with_verifier};

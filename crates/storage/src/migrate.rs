@@ -10,6 +10,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (4, "audit_log", include_str!("../migrations/0004_audit_log.sql")),
     (5, "upkeep", include_str!("../migrations/0005_upkeep.sql")),
     (6, "many_hosts", include_str!("../migrations/0006_many_hosts.sql")),
+    (7, "games", include_str!("../migrations/0007_games.sql")),
 ];
 
 /// What [`migrate`] did.
@@ -115,7 +116,7 @@ mod tests {
 
         assert_eq!(
             first.applied,
-            ["accounts", "instances", "ide_sessions", "audit_log", "upkeep", "many_hosts"]
+            ["accounts", "instances", "ide_sessions", "audit_log", "upkeep", "many_hosts", "games"]
         );
         let nothing = Migrated { applied: Vec::new(), version: first.version, complete: true };
         assert_eq!(second, nothing);
@@ -147,7 +148,7 @@ mod tests {
 
         assert_eq!(
             error.to_string(),
-            "the database is at version 9999, this program knows up to 6"
+            "the database is at version 9999, this program knows up to 7"
         );
     }
 

@@ -1,6 +1,7 @@
 use async_trait::async_trait;
 use http::StatusCode;
 use zlh_agent_protocol::agent::{AgentConfig, Ready, Status};
+use zlh_agent_protocol::internal::HostPower;
 use zlh_ids::{ContainerType, InstanceId, Vmid};
 
 use super::*;
@@ -33,6 +34,10 @@ impl AgentApi for Scripted {
     async fn configure(&self, _: &AgentAddress, _: &AgentConfig) -> Result<(), AgentFault> {
         unreachable!("a poller changes nothing")
     }
+
+    async fn halt(&self, _: &AgentAddress) -> Result<bool, AgentFault> {
+        unreachable!("a poller changes nothing")
+    }
 }
 
 async fn observed(health: Result<(), AgentFault>, ready: Result<bool, AgentFault>) -> Observation {
@@ -41,6 +46,7 @@ async fn observed(health: Result<(), AgentFault>, ready: Result<bool, AgentFault
         instance_id: InstanceId::random(),
         ctype: ContainerType::Dev,
         agent_address: "127.0.0.1:1".to_owned(),
+        power: HostPower::default(),
     };
     observe(Arc::new(Scripted { health, ready }), route).await
 }

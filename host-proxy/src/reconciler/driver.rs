@@ -15,6 +15,14 @@ pub struct Container {
     pub ports: Vec<u16>,
 }
 
+impl Container {
+    /// Ports that its game listens on.
+    #[must_use]
+    pub fn game_ports(&self) -> &[u16] {
+        self.ports.split_first().map_or(&[], |(_, others)| others)
+    }
+}
+
 /// A container that is there, as far as it can be recognised.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Found {
@@ -64,8 +72,11 @@ pub trait NodeDriver: Send + Sync + 'static {
     fn placement(&self, container: &Container) -> Result<Placement, DriverError>;
     /// Every container that is there.
     async fn list(&self) -> Result<Vec<Found>, DriverError>;
-    /// Starts the agent if it does not run and the container is of this very life; true if it did.
-    async fn revive(&self, container: &Container) -> Result<bool, DriverError>;
+    /// Whether the container was begun anew fewer times than this.
+    async fn lacks_boots(&self, container: &Container, boots: u32) -> Result<bool, DriverError>;
+    /// Starts the agent if it does not run and the container is of this very life; true if it did. A container
+    /// that was begun anew fewer times than `boots` is stopped first.
+    async fn revive(&self, container: &Container, boots: u32) -> Result<bool, DriverError>;
     /// Stops a container that nobody knows and puts it where it is in nobody's way.
     async fn set_aside(&self, found: Found) -> Result<(), DriverError>;
 }

@@ -6,11 +6,11 @@ use std::time::Duration;
 use http::StatusCode;
 use tokio::sync::watch;
 use tokio::time::Instant;
-use zlh_agent_protocol::agent::{AgentConfig, AgentState};
-use zlh_agent_protocol::config::DevConfig;
+use zlh_agent_protocol::agent::AgentState;
+use zlh_agent_protocol::config::{AgentConfig, CrashPolicy, DevConfig, GameConfig};
 use zlh_agent_protocol::internal::{
     AllocatePorts, FinishOperation, Operation, OperationKind, Outcome, Placement, RecordStep,
-    UndoOperation,
+    UndoOperation, Workload,
 };
 
 use super::driver::{Container, DriverError};
@@ -20,8 +20,8 @@ use crate::agent_client::{AgentAddress, AgentFault};
 use crate::api::CallError;
 use crate::clock::pause;
 
-/// The agent's port; the IDE listens on a socket.
-const PORTS: u16 = 1;
+/// The agent's port; an IDE listens on a socket.
+const AGENT_PORTS: u16 = 1;
 /// Between two looks at an agent that is not there yet.
 const AGENT_POLL: Duration = Duration::from_millis(250);
 /// Between two looks at a workload that is not ready yet.
@@ -174,7 +174,12 @@ impl<'a> Job<'a> {
     }
 
     async fn ports(&self) -> Result<Vec<u16>, Halt> {
-        let call = AllocatePorts { lease: self.operation.lease, count: PORTS };
+        let of_the_game = match &self.operation.spec.workload {
+            Workload::Dev { .. } => 0,
+            Workload::Game { ports, .. } => *ports,
+        };
+        let count = AGENT_PORTS.saturating_add(of_the_game);
+        let call = AllocatePorts { lease: self.operation.lease, count };
         match self.worker.api.ports(self.operation.id, &call).await {
             Ok(answer) => Ok(answer.ports),
             Err(error) if error.status() == Some(StatusCode::SERVICE_UNAVAILABLE) => {
@@ -198,15 +203,7 @@ impl<'a> Job<'a> {
     }
 
     async fn configure(&self, container: &Container, agent: &AgentAddress) -> Result<(), Halt> {
-        let spec = &self.operation.spec;
-        let config = AgentConfig::Dev(DevConfig {
-            vmid: container.vmid,
-            runtime: spec.runtime.clone(),
-            version: spec.version.clone(),
-            memory_mb: spec.memory_mib,
-            enable_code_server: spec.enable_code_server,
-            artifact_base_url: self.worker.settings.artifact_url.clone(),
-        });
+        let config = self.config(container);
         let begun = Instant::now();
         loop {
             let fault = match self.worker.agents.configure(agent, &config).await {
@@ -223,6 +220,35 @@ impl<'a> Job<'a> {
             self.unless_late(begun, &fault)?;
             pause(READY_POLL).await;
             self.worker.driver.start(container).await?;
+        }
+    }
+
+    fn config(&self, container: &Container) -> AgentConfig {
+        let vmid = container.vmid;
+        let memory_mb = self.operation.spec.memory_mib;
+        let artifact_base_url = self.worker.settings.artifact_url.clone();
+        match self.operation.spec.workload.clone() {
+            Workload::Dev { runtime, version, enable_code_server } => AgentConfig::Dev(DevConfig {
+                vmid,
+                runtime,
+                version,
+                memory_mb,
+                enable_code_server,
+                artifact_base_url,
+            }),
+            Workload::Game { game, variant, version, world, .. } => AgentConfig::Game(GameConfig {
+                vmid,
+                game,
+                variant,
+                version,
+                world,
+                ports: container.game_ports().to_vec(),
+                memory_mb,
+                admin_user: None,
+                admin_pass: None,
+                crash_policy: CrashPolicy::default(),
+                artifact_base_url,
+            }),
         }
     }
 

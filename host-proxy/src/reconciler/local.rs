@@ -4,6 +4,7 @@
 //! <data>/containers/<vmid>/agent-token   the agent's credential, out of the workload's sight
 //!                          agent.log
 //!                          root/         what the workload sees as its own
+//!                          boots         how often it was begun anew; absent while that is never
 //!                          instance      which life it is; written last, so that what has it is whole
 //! ```
 
@@ -203,7 +204,14 @@ impl NodeDriver for LocalDriver {
         Ok(found)
     }
 
-    async fn revive(&self, container: &Container) -> Result<bool, DriverError> {
+    async fn lacks_boots(&self, container: &Container, boots: u32) -> Result<bool, DriverError> {
+        let begun = self.folder(container.vmid).boots().await;
+        begun.map(|begun| begun < boots).map_err(|error| {
+            DriverError::new("how often the container was begun cannot be read", error)
+        })
+    }
+
+    async fn revive(&self, container: &Container, boots: u32) -> Result<bool, DriverError> {
         let mut agent = self.slot(container.vmid).await;
         let failed = |error: io::Error| {
             DriverError::new("the container's agent could not be started", error)
@@ -213,6 +221,10 @@ impl NodeDriver for LocalDriver {
             return Ok(false);
         }
         let launch = self.launch(container.vmid, agent_port(container)?);
+        if self.folder(container.vmid).boots().await.map_err(failed)? < boots {
+            agent.down(&launch).await.map_err(failed)?;
+            self.folder(container.vmid).set_boots(boots).await.map_err(failed)?;
+        }
         agent.revive(&launch).await.map_err(|error| not_started(error, launch.port))
     }
 

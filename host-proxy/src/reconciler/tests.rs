@@ -3,7 +3,8 @@ use std::sync::Mutex;
 use http::StatusCode;
 use zlh_agent_protocol::agent::{AgentConfig, AgentState, Ready, Status};
 use zlh_agent_protocol::internal::{
-    AgentRoute, InstanceSpec, Operation, OperationKind, Outcome, Placement, Step as Recorded,
+    AgentRoute, HostPower, InstanceSpec, Operation, OperationKind, Outcome, Placement,
+    Step as Recorded, Workload,
 };
 use zlh_ids::{ContainerType, InstanceId, LeaseId, Vmid};
 
@@ -125,7 +126,11 @@ impl NodeDriver for World {
         Ok(self.found.clone())
     }
 
-    async fn revive(&self, container: &Container) -> Result<bool, DriverError> {
+    async fn lacks_boots(&self, _: &Container, boots: u32) -> Result<bool, DriverError> {
+        Ok(boots > 3)
+    }
+
+    async fn revive(&self, container: &Container, _: u32) -> Result<bool, DriverError> {
         self.note(&format!("revive {} {:?}", container.vmid, container.ports));
         Ok(true)
     }
@@ -162,6 +167,14 @@ impl AgentApi for World {
                 message: format!("container {} cannot be that", config.vmid()),
             }),
             false => Ok(()),
+        }
+    }
+
+    async fn halt(&self, agent: &AgentAddress) -> Result<bool, AgentFault> {
+        self.note(&format!("halt {}", agent.vmid));
+        match self.fails {
+            "halt" => Err(AgentFault::Unreachable("no connection".to_owned())),
+            _ => Ok(self.log().iter().filter(|line| line.starts_with("halt")).count() > 1),
         }
     }
 }
@@ -206,12 +219,13 @@ fn operation(kind: OperationKind, steps: &[Step], undoing: Option<&str>) -> Oper
         vmid: Vmid::new(6001).unwrap(),
         instance_id: InstanceId::random(),
         spec: InstanceSpec {
-            ctype: ContainerType::Dev,
-            runtime: "node".to_owned(),
-            version: "24".to_owned(),
+            workload: Workload::Dev {
+                runtime: "node".to_owned(),
+                version: "24".to_owned(),
+                enable_code_server: true,
+            },
             memory_mib: 512,
             cpu_cores: 1,
-            enable_code_server: true,
         },
         undoing: undoing.map(str::to_owned),
         steps: steps.iter().map(|step| Recorded { name: step.name().to_owned() }).collect(),
@@ -332,6 +346,7 @@ fn supervisor(world: &Arc<World>, board: &Arc<Board>) -> Supervisor {
     Supervisor {
         api: world.clone(),
         driver: world.clone(),
+        agents: world.clone(),
         board: Arc::clone(board),
         orphan_grace: Duration::from_secs(20),
         metrics: Arc::new(Metrics::default()),
@@ -346,6 +361,7 @@ async fn agents_that_ought_to_run_are_revived_unless_their_container_is_worked_o
         instance_id: found.instance.unwrap(),
         ctype: ContainerType::Dev,
         agent_address: "127.0.0.1:50007".to_owned(),
+        power: HostPower::default(),
     };
     let elsewhere = found(6003);
     let world = Arc::new(World {
@@ -359,6 +375,33 @@ async fn agents_that_ought_to_run_are_revived_unless_their_container_is_worked_o
     supervisor(&world, &board).tick(&mut Strays::new()).await;
 
     assert_eq!(world.log(), ["revive 6001 [50007]"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_game_is_halted_before_its_container_is_stopped() {
+    let (on, off, anew) = (found(5001), found(5002), found(5003));
+    let route = |found: Found, power| AgentRoute {
+        vmid: found.vmid,
+        instance_id: found.instance.unwrap(),
+        ctype: ContainerType::Game,
+        agent_address: "127.0.0.1:50007".to_owned(),
+        power,
+    };
+    for (found, power, fails, wanted) in [
+        (on, HostPower::On { boots: 3 }, "", ["revive 5001 [50007]"].as_slice()),
+        // What takes its time to save is asked again.
+        (off, HostPower::Off, "", &["halt 5002", "halt 5002", "stop"]),
+        (anew, HostPower::On { boots: 4 }, "", &["halt 5003", "halt 5003", "revive 5003 [50007]"]),
+        // Where nobody answers, there is nothing to save.
+        (off, HostPower::Off, "halt", &["halt 5002", "stop"]),
+    ] {
+        let agents = vec![route(found, power)];
+        let world = Arc::new(World { agents, found: vec![found], fails, ..World::default() });
+
+        supervisor(&world, &Board::new()).tick(&mut Strays::new()).await;
+
+        assert_eq!(world.log(), wanted);
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -111,9 +111,8 @@ async fn allocate_ports(
         store::add_ports(&tx, operation.instance_id, &new, (platform.clock)())
             .await
             .map_err(unavailable)?;
+        ports = store::ports_of(&tx, operation.instance_id).await.map_err(unavailable)?;
         tx.commit().await.map_err(unavailable)?;
-        ports.extend(new);
-        ports.sort_unstable();
     }
     Ok(Json(AllocatedPorts { ports }))
 }

@@ -309,7 +309,7 @@ async fn only_agents_of_active_instances_are_polled() {
     assert_eq!(status, StatusCode::NO_CONTENT);
     assert_eq!(before, json!({ "agents": [] }));
     let agent = json!({
-        "vmid": 6001, "instanceId": being_created.instance, "ctype": "dev", "agentAddress": "127.0.0.1:7001",
+        "vmid": 6001, "instanceId": being_created.instance, "ctype": "dev", "agentAddress": "127.0.0.1:7001", "power": { "on": { "boots": 0 } },
     });
     assert_eq!(after, json!({ "agents": [agent] }));
 }

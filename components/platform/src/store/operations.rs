@@ -286,11 +286,11 @@ pub(crate) async fn archive(
     db.execute("DELETE FROM instances WHERE instance_id = $1", &[Value::text(instance_id)]).await
 }
 
-/// The instance's ports, ascending.
+/// The instance's ports: its agent's, then those of its game, ascending.
 pub(crate) async fn ports_of(db: &Db, instance_id: InstanceId) -> Result<Vec<u16>, StoreError> {
     let rows = db
         .query(
-            "SELECT port FROM ports WHERE instance_id = $1 ORDER BY port",
+            "SELECT port FROM ports WHERE instance_id = $1 ORDER BY purpose, port",
             &[Value::text(instance_id)],
         )
         .await?;
@@ -306,19 +306,22 @@ pub(crate) async fn taken_ports(db: &Db) -> Result<(BTreeSet<u16>, Option<u16>),
     Ok((taken, last.map(|row| row.get(0)).transpose()?))
 }
 
-/// Gives the ports to the instance; the last of them is where the next ones begin.
+/// Gives more ports to the instance: its first to its agent, the others to its game. After the last of them the next
+/// ones begin.
 pub(crate) async fn add_ports(
     db: &Db,
     instance_id: InstanceId,
     ports: &[u16],
     now_ms: i64,
 ) -> Result<(), StoreError> {
+    let mut purpose = if ports_of(db, instance_id).await?.is_empty() { "agent" } else { "game" };
     for port in ports {
         db.execute(
-            "INSERT INTO ports (port, instance_id, allocated_at) VALUES ($1, $2, $3)",
-            &[u32::from(*port).into(), Value::text(instance_id), now_ms.into()],
+            "INSERT INTO ports (port, instance_id, purpose, allocated_at) VALUES ($1, $2, $3, $4)",
+            &[u32::from(*port).into(), Value::text(instance_id), purpose.into(), now_ms.into()],
         )
         .await?;
+        purpose = "game";
     }
     let Some(last) = ports.last() else { return Ok(()) };
     db.execute(

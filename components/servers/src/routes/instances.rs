@@ -6,7 +6,7 @@ use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
-use zlh_agent_protocol::internal::Observation;
+use zlh_agent_protocol::internal::{Observation, Workload};
 use zlh_api::{ApiError, Failure, Invalid, Json, NotFound, Path, Unauthenticated};
 use zlh_authn::Actor;
 use zlh_guest::rfc3339;
@@ -49,7 +49,8 @@ struct InstanceBody {
     id: Vmid,
     name: String,
     ctype: ContainerType,
-    runtime: String,
+    #[serde(flatten)]
+    workload: WorkloadBody,
     version: String,
     #[serde(rename = "memoryMiB")]
     memory_mib: u32,
@@ -64,6 +65,27 @@ struct InstanceBody {
     created_at: String,
     ready_at: Option<String>,
     suspended: bool,
+}
+
+/// What it is for: the runtime of a dev container, or all that there is to a game.
+#[derive(Debug, Serialize, ToSchema)]
+struct WorkloadBody {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    runtime: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    game: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    variant: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    world: Option<String>,
+    /// Where players reach it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    ports: Option<Vec<u16>>,
 }
 
 /// Lists one's own instances, newest last.
@@ -164,25 +186,55 @@ fn instance_body(
 ) -> InstanceBody {
     let live = instance.live(observation, now_ms);
     let status = live.and_then(|seen| seen.status.as_ref());
+    let ctype = instance.spec.workload.ctype();
+    let shown = instance.status(live);
+    let ready = instance.ready(live);
+    let last_seen = instance.last_seen(observation).map(|seen| rfc3339(seen.seen_at_ms));
+    let (workload, version) = workload_body(instance.spec.workload, instance.ports);
     InstanceBody {
         vmid: instance.vmid,
         id: instance.vmid,
-        ctype: instance.spec.ctype,
+        ctype,
         memory_mib: instance.spec.memory_mib,
         cpu_cores: instance.spec.cpu_cores,
         state: instance.state.as_str(),
-        status: instance.status(live),
-        ready: instance.ready(live),
+        status: shown,
+        ready,
         agent_status: online(live),
         install_step: status.and_then(|status| status.install_step.clone()),
-        last_seen: instance.last_seen(observation).map(|seen| rfc3339(seen.seen_at_ms)),
+        last_seen,
         code_server_running: status.is_some_and(|status| status.code_server_running),
         created_at: rfc3339(instance.created_at_ms),
         ready_at: instance.ready_at_ms.map(rfc3339),
         suspended: instance.suspended,
         name: instance.name,
-        runtime: instance.spec.runtime,
-        version: instance.spec.version,
+        workload,
+        version,
+    }
+}
+
+fn workload_body(workload: Workload, ports: Vec<u16>) -> (WorkloadBody, String) {
+    match workload {
+        Workload::Dev { runtime, version, .. } => {
+            let body = WorkloadBody {
+                runtime: Some(runtime),
+                game: None,
+                variant: None,
+                world: None,
+                ports: None,
+            };
+            (body, version)
+        }
+        Workload::Game { game, variant, version, world, .. } => {
+            let body = WorkloadBody {
+                runtime: None,
+                game: Some(game),
+                variant: Some(variant),
+                world: Some(world),
+                ports: Some(ports),
+            };
+            (body, version)
+        }
     }
 }
 

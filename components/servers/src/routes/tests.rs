@@ -1,10 +1,12 @@
 use std::sync::Mutex;
 
 use axum::body::Body;
+use bytes::Bytes;
 use http::{HeaderMap, Request};
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
 use tower::ServiceExt;
+use zlh_agents::AgentClient;
 use zlh_authn::{AuthFailure, HostProxy, Role, Verifier, with_verifier};
 use zlh_ids::{InstanceId, SessionId, UserId};
 use zlh_storage::Value as Sql;
@@ -12,7 +14,9 @@ use zlh_storage::Value as Sql;
 use super::*;
 
 mod creation;
+mod game;
 
+const SECRET: &str = "c2VjcmV0";
 const NOW: i64 = 1_795_132_800_000;
 
 #[derive(Default)]
@@ -38,16 +42,44 @@ impl Catalog for FakeCatalog {
     async fn dev(&self) -> Result<DevCatalog, ApiError> {
         self.0.clone().ok_or_else(|| ApiError::unavailable("connection refused"))
     }
+
+    async fn games(&self) -> Result<GameCatalog, ApiError> {
+        match &self.0 {
+            Some(_) => Ok(games()),
+            None => Err(ApiError::unavailable("connection refused")),
+        }
+    }
 }
 
-/// A user's id is their token.
+/// Answers every call alike, and keeps the calls. No answer: nobody is there.
+#[derive(Default)]
+struct FakeCalls {
+    answer: Mutex<Option<(u16, &'static str)>>,
+    calls: Mutex<Vec<Request<Bytes>>>,
+}
+
+#[async_trait]
+impl AgentClient for FakeCalls {
+    async fn call(&self, request: Request<Bytes>) -> Result<http::Response<Bytes>, ApiError> {
+        self.calls.lock().unwrap().push(request);
+        let answer = *self.answer.lock().unwrap();
+        let (status, body) = answer.ok_or_else(|| ApiError::unavailable("connection refused"))?;
+        Ok(http::Response::builder().status(status).body(Bytes::from(body)).unwrap())
+    }
+}
+
+/// A user's id is their token; with `admin:` before it they are an operator.
 struct FakeVerifier;
 
 #[async_trait]
 impl Verifier for FakeVerifier {
     async fn actor(&self, token: &str) -> Result<Actor, AuthFailure> {
+        let (role, token) = match token.strip_prefix("admin:") {
+            Some(token) => (Role::Admin, token),
+            None => (Role::User, token),
+        };
         let user_id = token.parse().map_err(|_| AuthFailure::Rejected)?;
-        Ok(Actor { user_id, session_id: SessionId::random(), role: Role::User })
+        Ok(Actor { user_id, session_id: SessionId::random(), role })
     }
 
     async fn host_proxy(&self, _: &str) -> Result<HostProxy, AuthFailure> {
@@ -58,6 +90,7 @@ impl Verifier for FakeVerifier {
 struct World {
     servers: Servers,
     agents: Arc<FakeAgents>,
+    calls: Arc<FakeCalls>,
     owner: UserId,
 }
 
@@ -73,14 +106,16 @@ impl World {
         let database = Database::in_memory().unwrap();
         zlh_storage::migrate(&database, 1).await.unwrap();
         let agents = Arc::<FakeAgents>::default();
+        let calls = Arc::<FakeCalls>::default();
         let servers = Servers {
             database,
             agents: Arc::clone(&agents) as Arc<dyn AgentCache>,
+            agent_calls: Agents::new(Arc::clone(&calls) as Arc<dyn AgentClient>, SECRET.to_owned()),
             catalog: Arc::new(FakeCatalog(Some(catalog()))),
             max_instances_per_user: 3,
             clock: || NOW,
         };
-        let mut world = Self { servers, agents, owner: UserId::random() };
+        let mut world = Self { servers, agents, calls, owner: UserId::random() };
         world.owner = world.user("owner").await;
         world
     }
@@ -152,6 +187,30 @@ impl World {
     }
 }
 
+/// OpenTTD in two versions, the newer of which wants two ports.
+fn games() -> GameCatalog {
+    let version = |version: &str, ports: &[&str]| {
+        let ports =
+            ports.iter().map(|name| json!({ "name": name, "protocol": "both", "default": 3979 }));
+        json!({
+            "artifact": {
+                "version": version, "path": "x.tar.gz", "sha256": "0", "sizeBytes": 1, "unpackedBytes": 1,
+                "program": "bin/x",
+            },
+            "server": {
+                "command": ["{artifact}/bin/x"], "ports": ports.collect::<Vec<_>>(), "minMemoryMb": 512,
+                "readiness": { "kind": "tcp" }, "startSeconds": 60, "stop": {},
+            },
+        })
+    };
+    let vanilla = json!({
+        "id": "vanilla", "versions": [version("14.0", &["game", "query"]), version("13.0", &["game"])],
+    });
+    let modded = json!({ "id": "modded", "versions": [] });
+    serde_json::from_value(json!({ "games": [{ "id": "openttd", "variants": [vanilla, modded] }] }))
+        .unwrap()
+}
+
 fn catalog() -> DevCatalog {
     let artifact = |version: &str| {
         json!({
@@ -189,6 +248,17 @@ async fn every_route_needs_a_login() {
     let world = World::new().await;
     for (method, uri) in [
         ("GET", "/api/catalog/dev"),
+        ("GET", "/api/catalog/game"),
+        ("POST", "/api/servers/5001/game/start"),
+        ("POST", "/api/servers/5001/game/stop"),
+        ("POST", "/api/servers/5001/game/restart"),
+        ("POST", "/api/servers/5001/game/kill"),
+        ("POST", "/api/servers/5001/host/start"),
+        ("POST", "/api/servers/5001/host/stop"),
+        ("POST", "/api/servers/5001/host/restart"),
+        ("GET", "/api/game/servers/5001/players"),
+        ("POST", "/api/admin/servers/5001/suspend"),
+        ("POST", "/api/admin/servers/5001/unsuspend"),
         ("GET", "/api/instances"),
         ("POST", "/api/instances"),
         ("GET", "/api/instances/6001"),
@@ -284,7 +354,11 @@ async fn the_status_tells_more() {
         "agentStatus": "online", "hostStatus": "online", "status": "running", "installStep": "done",
         "crashCount": 2, "codeServerRunning": true, "codeServerInstalled": true, "devProvisioned": true,
         "runtimeInstalled": true, "workspaceRoot": "/home/dev/workspace", "error": null,
-        "lastSeen": "2026-11-20T00:00:00Z",
+        "lastSeen": "2026-11-20T00:00:00Z", "lastReadyAt": null, "processRunning": true,
+        "uptimeSeconds": null, "ports": [], "suspended": false, "serverRoot": null,
+        "operationInProgress": false, "operationType": null, "nextStartAt": null,
+        "lastCrashTime": null, "lastCrashExitCode": null, "lastCrashSignal": null,
+        "lastCrashUptimeSeconds": null, "lastCrashClassification": null, "lastCrashLogTail": [],
     });
     assert_eq!((answer.status, answer.body), (StatusCode::OK, wanted));
 }

@@ -51,6 +51,21 @@ impl Folder {
         }
     }
 
+    /// How often it was begun anew.
+    pub(super) async fn boots(&self) -> io::Result<u32> {
+        match tokio::fs::read_to_string(self.0.join("boots")).await {
+            // What cannot be read has it begun anew, which writes it again.
+            Ok(text) => Ok(text.trim().parse().unwrap_or_default()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(0),
+            Err(error) => Err(error),
+        }
+    }
+
+    pub(super) async fn set_boots(&self, boots: u32) -> io::Result<()> {
+        let folder = self.clone();
+        blocking(move || write(&folder.0.join("boots"), &boots.to_string())).await
+    }
+
     pub(super) async fn create(&self, instance: InstanceId, token: String) -> io::Result<()> {
         let folder = self.clone();
         blocking(move || {

@@ -93,9 +93,33 @@ async fn an_agent_is_not_started_where_one_lives() {
     let lock = std::fs::File::create(state.join("agent.lock")).unwrap();
     lock.lock().unwrap();
 
-    assert!(!driver.revive(&container).await.unwrap());
+    assert!(!driver.revive(&container, 0).await.unwrap());
     drop(lock);
-    assert!(driver.revive(&container).await.unwrap());
+    assert!(driver.revive(&container, 0).await.unwrap());
+}
+
+#[tokio::test]
+async fn a_container_is_begun_anew_once_for_each_time_that_was_wanted() {
+    let data = tempfile::tempdir().unwrap();
+    let container = container(6001);
+    let downs = || {
+        let downs = std::fs::read_to_string(data.path().join("artifact-cache/downs"));
+        downs.unwrap_or_default().lines().count()
+    };
+    let before = driver(data.path());
+    before.create(&container).await.unwrap();
+
+    before.revive(&container, 0).await.unwrap();
+    assert_eq!(downs(), 0);
+    before.revive(&container, 2).await.unwrap();
+    before.revive(&container, 2).await.unwrap();
+    assert_eq!(downs(), 1);
+
+    // Another zlh knows it, too.
+    driver(data.path()).revive(&container, 2).await.unwrap();
+    assert_eq!(downs(), 1);
+    driver(data.path()).revive(&container, 3).await.unwrap();
+    assert_eq!(downs(), 2);
 }
 
 #[tokio::test]

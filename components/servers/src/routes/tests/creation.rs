@@ -1,3 +1,5 @@
+use zlh_agent_protocol::internal::{InstanceSpec, Workload};
+
 use super::*;
 
 fn dev() -> Value {
@@ -19,7 +21,13 @@ impl World {
         self.send(request, body.to_string()).await
     }
 
-    async fn create(&self, key: &str, body: &Value) -> Answer {
+    async fn wants_code_server(&self) -> bool {
+        let row = &self.sql("SELECT spec FROM instances", &[]).await[0];
+        let spec: InstanceSpec = row.json(0).unwrap();
+        matches!(spec.workload, Workload::Dev { enable_code_server: true, .. })
+    }
+
+    pub(super) async fn create(&self, key: &str, body: &Value) -> Answer {
         self.create_as(self.owner, key, body).await
     }
 }
@@ -51,8 +59,7 @@ async fn a_creation_is_recorded_and_goes_on_later() {
     ] {
         assert_eq!(instance[field], wanted, "{field}");
     }
-    let row = &world.sql("SELECT spec FROM instances", &[]).await[0];
-    assert!(row.json::<zlh_agent_protocol::internal::InstanceSpec>(0).unwrap().enable_code_server);
+    assert!(world.wants_code_server().await);
     let act = &world.sql("SELECT actor, action, target FROM audit_log", &[]).await[0];
     let act: [String; 3] = [0, 1, 2].map(|column| act.get(column).unwrap());
     assert_eq!(act, [world.owner.to_string(), "instance.create".to_owned(), "6000".to_owned()]);
@@ -72,8 +79,7 @@ async fn what_is_asked_for_is_what_is_recorded() {
     for field in ["name", "runtime", "version", "memoryMiB", "cpuCores"] {
         assert_eq!(instance[field], body[field], "{field}");
     }
-    let row = &world.sql("SELECT spec FROM instances", &[]).await[0];
-    assert!(!row.json::<zlh_agent_protocol::internal::InstanceSpec>(0).unwrap().enable_code_server);
+    assert!(!world.wants_code_server().await);
 }
 
 #[tokio::test]
@@ -107,13 +113,8 @@ async fn fields_of_the_contract_that_change_nothing_are_taken() {
 async fn what_cannot_be_made_is_refused_by_name() {
     let world = World::new().await;
     for (body, field, says) in [
-        (
-            json!({ "ctype": "game", "runtime": "x", "version": "1" }),
-            "ctype",
-            "game servers are not offered yet",
-        ),
-        (json!({}), "ctype", "must be `dev`"),
-        (dev_with("ctype", json!("vm")), "ctype", "must be `dev`"),
+        (json!({}), "ctype", "must be `dev` or `game`"),
+        (dev_with("ctype", json!("vm")), "ctype", "must be `dev` or `game`"),
         (json!({ "ctype": "dev" }), "runtime", "must be one of node, python"),
         (dev_with("runtime", json!("cobol")), "runtime", "must be one of node, python"),
         (dev_with("version", json!("20")), "version", "must be one of 24, 22"),
@@ -153,8 +154,7 @@ async fn an_addon_is_another_way_to_want_code_server() {
 
     assert_eq!(world.create("k", &body).await.status, StatusCode::ACCEPTED);
 
-    let row = &world.sql("SELECT spec FROM instances", &[]).await[0];
-    assert!(row.json::<zlh_agent_protocol::internal::InstanceSpec>(0).unwrap().enable_code_server);
+    assert!(world.wants_code_server().await);
 }
 
 #[tokio::test]
@@ -266,7 +266,7 @@ async fn a_vmid_is_not_used_again_right_after_it_was_freed() {
 async fn without_a_free_vmid_nothing_can_be_created() {
     let mut world = World::new().await;
     world.servers.max_instances_per_user = 2_000;
-    for vmid in crate::model::DEV_VMIDS {
+    for vmid in crate::model::vmids(zlh_ids::ContainerType::Dev) {
         world.seed(vmid, 1).await;
     }
 
