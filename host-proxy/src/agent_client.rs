@@ -6,19 +6,19 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, CONTENT_TYPE};
+use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
 use http::{Method, Request, StatusCode};
 use http_body_util::BodyExt as _;
 use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::{TokioExecutor, TokioTimer};
 use serde::de::DeserializeOwned;
 use zlh_agent_protocol::agent::{
     Accepted, AgentConfig, AgentError, Power, Ready, Status, agent_token,
 };
+use zlh_agent_protocol::internal::Machine;
 use zlh_ids::{InstanceId, Vmid};
 
 use crate::body::{self, Body};
+use crate::reach::{Connector, Place, Reach, Service};
 
 /// An agent answers from memory; one that does not in this time is counted as gone.
 const CALL_TIMEOUT: Duration = Duration::from_secs(2);
@@ -37,6 +37,8 @@ pub struct AgentAddress {
     pub instance: InstanceId,
     /// `host:port`.
     pub address: String,
+    /// Whose machine that is on.
+    pub machine: Machine,
 }
 
 /// An agent did not do what it was asked.
@@ -84,23 +86,15 @@ pub trait AgentApi: Send + Sync + 'static {
 
 /// Agents over HTTP.
 pub struct AgentClient {
-    client: Client<HttpConnector, Body>,
+    client: Client<Connector, Body>,
     secret: String,
 }
 
 impl AgentClient {
-    /// A client that shows each agent the token made with `secret`.
+    /// A client that goes the way `reach` knows and shows each agent the token made with `secret`.
     #[must_use]
-    pub fn new(secret: String) -> Arc<Self> {
-        let mut connector = HttpConnector::new();
-        connector.set_nodelay(true);
-        connector.set_connect_timeout(Some(CALL_TIMEOUT));
-        let client = Client::builder(TokioExecutor::new())
-            .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(IDLE_TIMEOUT)
-            .pool_max_idle_per_host(1)
-            .build(connector);
-        Arc::new(Self { client, secret })
+    pub fn new(reach: &Arc<Reach>, secret: String) -> Arc<Self> {
+        Arc::new(Self { client: reach.pool(IDLE_TIMEOUT, 1), secret })
     }
 
     async fn call(
@@ -134,9 +128,20 @@ impl AgentClient {
         content: Bytes,
     ) -> Result<(StatusCode, Bytes), AgentFault> {
         let token = agent_token(self.secret.as_bytes(), agent.vmid, agent.instance);
+        let place = Place {
+            vmid: agent.vmid,
+            instance: agent.instance,
+            service: Service::Agent,
+            address: agent.address.clone(),
+            machine: agent.machine.clone(),
+        };
+        let uri = place.pool_uri(path);
+        let uri =
+            uri.ok_or_else(|| AgentFault::Wrong("the agent cannot be asked so".to_owned()))?;
         let mut request = Request::builder()
             .method(method)
-            .uri(format!("http://{}{path}", agent.address))
+            .uri(uri)
+            .header(HOST, &agent.address)
             .header(AUTHORIZATION, format!("Bearer {token}"));
         if !content.is_empty() {
             request = request.header(CONTENT_TYPE, "application/json");

@@ -27,6 +27,8 @@ pub struct AgentPoller {
     pub api: Arc<InternalApi>,
     /// Asks them.
     pub agents: Arc<dyn AgentApi>,
+    /// Where others reach this machine's gateway, if it has one.
+    pub gateway_url: Option<String>,
     /// From tick to tick.
     pub interval: Duration,
     /// Counts polls.
@@ -59,7 +61,8 @@ impl AgentPoller {
 
     /// The agents to poll for so long.
     async fn claim(&self, lease_seconds: u32) -> Result<Agents, CallError> {
-        self.api.post("/internal/agents/claim", &ClaimAgents { lease_seconds }).await
+        let claim = ClaimAgents { lease_seconds, gateway_url: self.gateway_url.clone() };
+        self.api.post("/internal/agents/claim", &claim).await
     }
 
     async fn tick(&self) -> Result<(), CallError> {
@@ -87,6 +90,7 @@ async fn observe(agents: Arc<dyn AgentApi>, route: AgentRoute) -> Observation {
         vmid: route.vmid,
         instance: route.instance_id,
         address: route.agent_address,
+        machine: route.machine,
     };
     let mut observation = Observation {
         vmid: route.vmid,

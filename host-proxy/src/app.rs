@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -16,15 +17,18 @@ use crate::agent_client::AgentClient;
 use crate::agent_poller::AgentPoller;
 use crate::api::{ComponentApi, InternalApi, RemoteApi, RemoteError};
 use crate::artifacts::Artifacts;
+use crate::body;
 use crate::bootstrap::{self, BootstrapError, Credentials};
 use crate::component_host::{ComponentHost, HostError, HostOptions, Limits};
 use crate::config::Config;
 use crate::data_dir::{DataDir, DataDirError, Half};
 use crate::edge::listener::{self, Bounds};
 use crate::edge::{Door, Edge};
+use crate::gateway::{AgentPool, Gateway};
 use crate::hand_over::Named;
 use crate::ide_proxy::{IdeAuthority, IdeProxy, PublicFace};
 use crate::metrics::Metrics;
+use crate::reach::Reach;
 use crate::reconciler::local::{LocalDriver, LocalError, LocalSettings, NOT_ISOLATED};
 use crate::reconciler::supervisor::Supervisor;
 use crate::reconciler::{Board, Reconciler, Worker, WorkerSettings};
@@ -32,7 +36,7 @@ use crate::secrets::{Secrets, SecretsError};
 use crate::shutdown::Shutdown;
 use crate::streams::registry::Registry;
 use crate::streams::revalidation;
-use crate::variables::component_variables;
+use crate::variables::{Surroundings, component_variables};
 
 mod components;
 mod listeners;
@@ -97,6 +101,7 @@ pub struct App {
     edge: Arc<Edge>,
     admin: Admin,
     artifacts: Artifacts,
+    gateway: Arc<Gateway>,
     api: ComponentApi,
     internal: Arc<InternalApi>,
     streams: Arc<Registry>,
@@ -123,18 +128,11 @@ impl App {
         let secrets = Secrets::open(&data)?;
         let listeners = Listeners::bind(&config).await?;
         let addresses = listeners.addresses;
-        let artifact_url = config.artifact_url.clone().unwrap_or_else(|| url(addresses.artifacts));
+        let surroundings = surroundings(&config, addresses);
+        let artifact_url = surroundings.artifact_url.clone();
         let driver = local_driver(&config, &data, &secrets)?;
 
-        let api = components(
-            &config,
-            &backend,
-            &data,
-            &secrets,
-            &artifact_url,
-            Some(addresses.public.port()),
-        )
-        .await?;
+        let api = components(&config, &backend, &data, &secrets, &surroundings).await?;
         let host_id = data.host_id()?;
         let internal = InternalApi::new(api.clone(), secrets.internal_keys()?, &host_id);
         bootstrap::migrate(&internal).await?;
@@ -155,8 +153,22 @@ impl App {
             tunnel_url: config.ide.public_url.clone(),
             tunnel_address: addresses.tunnel,
         };
-        let ide = Arc::new(IdeProxy::new(authority, Arc::clone(&streams), face));
-        let agents = AgentClient::new(secrets.agent_secret.clone());
+        let reach = Reach::new(&host_id, secrets.internal_keys()?);
+        let ide =
+            Arc::new(IdeProxy::new(authority, Arc::clone(&reach), Arc::clone(&streams), face));
+        let agents = AgentClient::new(&reach, secrets.agent_secret.clone());
+        let gateway = Gateway {
+            keys: secrets.gateway_keys()?,
+            inventory: internal.clone(),
+            agents: AgentPool::new(
+                &reach,
+                secrets.agent_secret.clone(),
+                config.limits.max_body_bytes,
+            ),
+            reach,
+            streams: Arc::clone(&streams),
+            room: Arc::new(Semaphore::new(config.limits.max_connections)),
+        };
         let board = Board::new();
         let worker = Arc::new(Worker {
             api: internal.clone(),
@@ -185,9 +197,11 @@ impl App {
                 leaving: CancellationToken::new(),
             },
             artifacts: Artifacts::new(&config.artifacts),
+            gateway: Arc::new(gateway),
             poller: AgentPoller {
                 api: internal.clone(),
                 agents: agents.clone(),
+                gateway_url: addresses.gateway.and(surroundings.gateway_url),
                 interval: config.poll_interval,
                 metrics: Arc::clone(&metrics),
             },
@@ -237,7 +251,7 @@ impl App {
     /// Serves until the stop: then requests may end within the drain time, streams are closed, and containers
     /// stay as they are. Returns the listeners if another process goes on with them.
     pub async fn serve(self, shutdown: Shutdown) -> Option<Named> {
-        let Self { listeners, edge, mut admin, artifacts, bounds, .. } = self;
+        let Self { listeners, edge, mut admin, artifacts, gateway, bounds, .. } = self;
         admin.leaving = shutdown.leaving.clone();
         let stop = shutdown.stop.clone();
         let tasks = TaskTracker::new();
@@ -270,6 +284,12 @@ impl App {
                 async move { artifacts.handle(request).await }
             },
         ));
+        if let Some(listener) = listeners.gateway {
+            tasks.spawn(listener::serve(listener, bounds, stop.clone(), move |request, client| {
+                let gateway = Arc::clone(&gateway);
+                async move { gateway.handle(request.map(body::received), client).await }
+            }));
+        }
         let authority: Arc<dyn IdeAuthority> = self.internal;
         tasks.spawn(revalidation::run(Arc::clone(&self.streams), authority, stop.clone()));
         tasks.spawn(self.poller.run(stop.clone()));
@@ -300,8 +320,8 @@ pub async fn internal_api(
 ) -> Result<Arc<InternalApi>, StartError> {
     let data = DataDir::open(&config.data_dir, &[])?;
     let secrets = Secrets::open(&data)?;
-    let artifact_url = config.artifact_url.clone().unwrap_or_else(|| url(config.artifact_listen));
-    let api = components(config, backend, &data, &secrets, &artifact_url, None).await?;
+    let surroundings = Surroundings::configured(config, None);
+    let api = components(config, backend, &data, &secrets, &surroundings).await?;
     Ok(InternalApi::new(api, secrets.internal_keys()?, &data.host_id()?))
 }
 
@@ -325,8 +345,15 @@ pub fn local_containers(config: &Config) -> Result<(DataDir, Arc<LocalDriver>), 
 pub fn spin_variables(config: &Config) -> Result<BTreeMap<String, String>, StartError> {
     let data = DataDir::open(&config.data_dir, &[])?;
     let secrets = Secrets::open(&data)?;
-    let artifact_url = config.artifact_url.clone().unwrap_or_else(|| url(config.artifact_listen));
-    Ok(component_variables(config, &secrets, &artifact_url, Some(config.listen.port())))
+    let surroundings = Surroundings::configured(config, Some(config.listen.port()));
+    Ok(component_variables(config, &secrets, &surroundings))
+}
+
+/// As the settings have them, and where they leave it open, as the listeners are.
+fn surroundings(config: &Config, addresses: Addresses) -> Surroundings {
+    let artifact_url = config.artifact_url.clone().unwrap_or_else(|| url(addresses.artifacts));
+    let gateway_url = config.gateway_url.clone().or_else(|| addresses.gateway.map(url));
+    Surroundings { artifact_url, public_port: Some(addresses.public.port()), gateway_url }
 }
 
 async fn components(
@@ -334,12 +361,11 @@ async fn components(
     backend: &Backend,
     data: &DataDir,
     secrets: &Secrets,
-    artifact_url: &str,
-    public_port: Option<u16>,
+    surroundings: &Surroundings,
 ) -> Result<ComponentApi, StartError> {
     Ok(match backend {
         Backend::Embedded => {
-            ComponentApi::Embedded(load(config, data, secrets, artifact_url, public_port).await?)
+            ComponentApi::Embedded(load(config, data, secrets, surroundings).await?)
         }
         Backend::Remote(base) => ComponentApi::Remote(Box::new(RemoteApi::new(base)?)),
     })
@@ -349,10 +375,9 @@ async fn load(
     config: &Config,
     data: &DataDir,
     secrets: &Secrets,
-    artifact_url: &str,
-    public_port: Option<u16>,
+    surroundings: &Surroundings,
 ) -> Result<Arc<ComponentHost>, HostError> {
-    let variables = component_variables(config, secrets, artifact_url, public_port);
+    let variables = component_variables(config, secrets, surroundings);
     ComponentHost::load(host_options(config, data.path("state"), variables)).await
 }
 

@@ -48,6 +48,11 @@ pub struct Config {
     pub artifact_listen: SocketAddr,
     /// `ZLH_ARTIFACT_URL`: what agents are told; default the address of the artifact listener.
     pub artifact_url: Option<String>,
+    /// `--gateway-listen`, `ZLH_GATEWAY_LISTEN`: the way to agents for components and host-proxies that cannot
+    /// reach their network, private, or `off`; default `off`.
+    pub gateway_listen: Option<SocketAddr>,
+    /// `ZLH_GATEWAY_URL`: what those are told; default the address of the gateway's listener.
+    pub gateway_url: Option<String>,
     /// How browsers reach IDEs.
     pub ide: IdeSettings,
     /// What components are told about tokens and origins.
@@ -211,6 +216,21 @@ impl Config {
             )?,
             artifact_listen: source.address("ZLH_ARTIFACT_LISTEN", 8083)?,
             artifact_url: source.url("ZLH_ARTIFACT_URL")?,
+            gateway_listen: source.parse(
+                "ZLH_GATEWAY_LISTEN",
+                None,
+                "an IP address and port such as `10.0.0.2:8084`, or `off`",
+                |text| match text {
+                    "off" => Some(None),
+                    text => text.parse().ok().map(Some),
+                },
+            )?,
+            gateway_url: source.parse(
+                "ZLH_GATEWAY_URL",
+                None,
+                "a URL such as `http://10.0.0.2:8084`, without TLS or a path",
+                |text| gateway_url(text).map(Some),
+            )?,
             ide,
             tokens: token_settings(&source)?,
             node: node_settings(&source, environment)?,
@@ -234,6 +254,13 @@ impl Config {
             variables: environment.variables.clone(),
         })
     }
+}
+
+/// What both a component may be allowed to call and another host-proxy can.
+fn gateway_url(text: &str) -> Option<String> {
+    let url = source::base_url(text)?;
+    let authority = url.strip_prefix("http://")?;
+    (!authority.contains('/')).then_some(url)
 }
 
 fn public_listener<F: Fn(&str) -> Option<String>>(

@@ -25,11 +25,11 @@ const FIRST_FD: i32 = 3;
 const CHECK_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Names of listeners.
-const NAMES: [&str; 4] = ["public", "ide", "admin", "artifacts"];
+const NAMES: [&str; 5] = ["public", "ide", "admin", "artifacts", "gateway"];
 /// How long a child that ended may wait to be noticed.
 const COLLECT_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Listeners by name: `public`, `ide`, `admin`, `artifacts`.
+/// Listeners by name: `public`, `ide`, `admin`, `artifacts`, `gateway`.
 pub type Named = BTreeMap<String, TcpListener>;
 
 /// Takes the listeners that this process was started with, if any.

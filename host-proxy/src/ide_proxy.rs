@@ -16,6 +16,7 @@ use crate::api::{CallError, InternalApi};
 use crate::body::{self, Body};
 use crate::config::PublicScheme;
 use crate::edge::Origin;
+use crate::reach::{Place, Reach, Service};
 use crate::streams::registry::Registry;
 
 mod access;
@@ -35,7 +36,7 @@ use credential::{Credential, Shown};
 pub use mount::Mount;
 pub(crate) use refusal::Refusal;
 use request::Shape;
-use upstream::{Target, Upstream};
+use upstream::Upstream;
 
 /// Who decides about IDEs: the component `tokens`.
 #[async_trait]
@@ -83,10 +84,16 @@ pub struct IdeProxy {
 }
 
 impl IdeProxy {
-    /// A proxy that asks `authority` and notes its streams in `streams`.
+    /// A proxy that asks `authority`, goes the way that `reach` knows, and notes its streams in `streams`.
     #[must_use]
-    pub fn new(authority: Arc<dyn IdeAuthority>, streams: Arc<Registry>, face: PublicFace) -> Self {
-        Self { accesses: Accesses::new(authority), upstream: Upstream::new(), streams, face }
+    pub fn new(
+        authority: Arc<dyn IdeAuthority>,
+        reach: Arc<Reach>,
+        streams: Arc<Registry>,
+        face: PublicFace,
+    ) -> Self {
+        let (accesses, upstream) = (Accesses::new(authority), Upstream::new(reach));
+        Self { accesses, upstream, streams, face }
     }
 
     /// Answers one request to an IDE.
@@ -139,13 +146,14 @@ impl IdeProxy {
             Shown::Cookies(sessions) => self.accesses.check_any(mount.vmid(), sessions).await?,
         };
 
-        let target = Target::parse(&access.ide_address)?;
+        let place = place(&access);
         let request =
             request::prepare(request, shape, &path, credential.query.as_deref(), origin, scheme)?;
         match shape {
-            Shape::Plain => self.upstream.send(&target, request, mount).await,
+            Shape::Plain => self.upstream.send(&place, request, mount).await,
             Shape::WebSocket => {
-                websocket::open(request, &target, &access, &self.streams, mount).await
+                let way = (&*self.upstream.reach, &place);
+                websocket::open(request, way, &access, &self.streams, mount).await
             }
         }
     }
@@ -167,6 +175,16 @@ impl IdeProxy {
             (Mount::Tunnel(_), Some(_)) => PublicScheme::Http,
             _ => self.face.scheme,
         }
+    }
+}
+
+fn place(access: &IdeAccess) -> Place {
+    Place {
+        vmid: access.vmid,
+        instance: access.instance_id,
+        service: Service::Ide,
+        address: access.ide_address.clone(),
+        machine: access.machine.clone(),
     }
 }
 

@@ -146,6 +146,10 @@ struct CommonFlags {
     /// Private listener of artifacts (ZLH_ARTIFACT_LISTEN; default 127.0.0.1:8083).
     #[arg(long)]
     artifact_listen: Option<String>,
+    /// Private listener for those who cannot reach agents themselves, or `off` (ZLH_GATEWAY_LISTEN; default
+    /// `off`).
+    #[arg(long)]
+    gateway_listen: Option<String>,
     /// Folder of artifacts (ZLH_ARTIFACTS; default `artifacts`).
     #[arg(long)]
     artifacts: Option<String>,
@@ -165,6 +169,7 @@ impl CommonFlags {
             .with("--ide-listen", "ZLH_IDE_LISTEN", self.ide_listen)
             .with("--admin-listen", "ZLH_ADMIN_LISTEN", self.admin_listen)
             .with("--artifact-listen", "ZLH_ARTIFACT_LISTEN", self.artifact_listen)
+            .with("--gateway-listen", "ZLH_GATEWAY_LISTEN", self.gateway_listen)
             .with("--artifacts", "ZLH_ARTIFACTS", self.artifacts)
             .with("--manifest", "ZLH_MANIFEST", self.manifest)
             .with("--runtime-config", "ZLH_RUNTIME_CONFIG", self.runtime_config);

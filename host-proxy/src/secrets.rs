@@ -4,9 +4,10 @@ use std::fs;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
-use zlh_authn::token::{self, SigningKeys, TokenError, TokenKind};
+use zlh_authn::token::{self, PublicKeys, SigningKeys, TokenError, TokenKind};
 
 use crate::data_dir::{DataDir, DataDirError, failed, write_atomically};
+use crate::gateway::GatewayKeys;
 
 /// Secrets could not be read or made.
 #[derive(Debug, thiserror::Error)]
@@ -30,6 +31,8 @@ pub enum SecretsError {
 /// Keys and secrets of this installation.
 pub struct Secrets {
     keys: Vec<(TokenKind, StoredKey)>,
+    /// Of `internal` tokens, too, but published to nobody: what it signs opens the gateway alone.
+    gateway: StoredKey,
     /// Keys the containers' agent tokens.
     pub agent_secret: String,
     /// Lets its holder change what the private listener shows.
@@ -56,10 +59,11 @@ impl Secrets {
         let folder = data.path("secrets");
         let keys = TokenKind::ALL
             .into_iter()
-            .map(|kind| Ok((kind, signing_key(&folder, kind)?)))
+            .map(|kind| Ok((kind, signing_key(&folder, kind.as_str(), kind)?)))
             .collect::<Result<_, SecretsError>>()?;
         Ok(Self {
             keys,
+            gateway: signing_key(&folder, "gateway", TokenKind::Internal)?,
             agent_secret: secret(&folder.join("agent-secret"))?,
             admin_token: secret(&data.path(ADMIN_TOKEN))?,
         })
@@ -79,6 +83,25 @@ impl Secrets {
         serde_json::Value::from_iter(keys.map(|(_, key)| key.signing.clone())).to_string()
     }
 
+    /// JSON array of the private key that components ask a gateway with.
+    #[must_use]
+    pub fn gateway_signing_keys(&self) -> String {
+        serde_json::json!([self.gateway.signing]).to_string()
+    }
+
+    /// Whose tokens a gateway accepts.
+    ///
+    /// # Errors
+    ///
+    /// A stored key cannot be used.
+    pub fn gateway_keys(&self) -> Result<GatewayKeys, SecretsError> {
+        let own = serde_json::json!({ "keys": [self.gateway.public] }).to_string();
+        Ok(GatewayKeys {
+            components: PublicKeys::from_json(&own)?,
+            hosts: PublicKeys::from_json(&self.public_keys())?,
+        })
+    }
+
     /// What host-proxy signs its own calls with.
     ///
     /// # Errors
@@ -89,8 +112,8 @@ impl Secrets {
     }
 }
 
-fn signing_key(folder: &Path, kind: TokenKind) -> Result<StoredKey, SecretsError> {
-    let path = folder.join(format!("key-{}.json", kind.as_str()));
+fn signing_key(folder: &Path, name: &str, kind: TokenKind) -> Result<StoredKey, SecretsError> {
+    let path = folder.join(format!("key-{name}.json"));
     if let Some(text) = read(&path)? {
         return serde_json::from_str(&text).map_err(|_| damaged(&path));
     }

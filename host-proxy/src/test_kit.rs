@@ -10,8 +10,10 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use zlh_agent_protocol::internal::{
-    CheckIde, IdeAccess, IdeCredential, IdeGrant, OpenIde, OpenedIde, RevalidateIde, RevalidatedIde,
+    CheckIde, IdeAccess, IdeCredential, IdeGrant, Machine, OpenIde, OpenedIde, RevalidateIde,
+    RevalidatedIde,
 };
+use zlh_authn::token::{SigningKeys, TokenKind, generate_key};
 use zlh_ids::{InstanceId, SessionId, UserId, Vmid};
 
 use crate::api::{CallError, ComponentApi, RemoteApi};
@@ -21,6 +23,7 @@ use crate::edge::{Door, Edge};
 use crate::ide_proxy::host::HostSuffix;
 use crate::ide_proxy::{IdeAuthority, IdeProxy, PublicFace};
 use crate::metrics::Metrics;
+use crate::reach::Reach;
 use crate::streams::registry::Registry;
 
 pub(crate) const VMID: u32 = 6001;
@@ -40,6 +43,7 @@ impl FakeAuthority {
             user_id: self.grant.user_id,
             session_id: self.grant.session_id,
             ide_address: self.ide_address.clone(),
+            machine: Machine::default(),
             expires_at_ms: i64::MAX,
         }
     }
@@ -75,6 +79,13 @@ impl IdeAuthority for FakeAuthority {
     }
 }
 
+/// The way from that host-proxy's machine, with keys that nobody else has.
+pub(crate) fn reach(host_id: &str) -> Arc<Reach> {
+    let key = generate_key(TokenKind::Internal).unwrap();
+    let keys = serde_json::json!([key.signing]).to_string();
+    Reach::new(host_id, SigningKeys::from_json(&keys).unwrap())
+}
+
 /// An edge on real sockets, in front of raw ones that the test plays.
 pub(crate) struct Stage {
     pub(crate) public: SocketAddr,
@@ -107,7 +118,8 @@ impl Stage {
             tunnel_url: None,
             tunnel_address: Some(tunnel.local_addr().unwrap()),
         };
-        let proxy = Arc::new(IdeProxy::new(authority.clone(), Arc::clone(&streams), face));
+        let proxy =
+            Arc::new(IdeProxy::new(authority.clone(), reach("here"), Arc::clone(&streams), face));
         let base = format!("http://{}", components.local_addr().unwrap());
         let limits = EdgeLimits {
             max_connections: 64,

@@ -31,6 +31,7 @@ fn routes() -> Vec<(Method, String, TokenKind)> {
     let internal = [
         (Method::POST, "/internal/migrate".to_owned()),
         (Method::GET, "/internal/agents".to_owned()),
+        (Method::GET, "/internal/agents/6999".to_owned()),
         (Method::POST, "/internal/agents/claim".to_owned()),
         (Method::POST, "/internal/heartbeats".to_owned()),
         (Method::POST, "/internal/audit".to_owned()),

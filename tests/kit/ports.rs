@@ -9,7 +9,7 @@ use std::time::Duration;
 const FIRST: u16 = 20_000;
 /// Ports per test: its listeners, then some containers of a few ports each.
 const COUNT: u16 = 40;
-const LISTENERS: u16 = 4;
+const LISTENERS: u16 = 5;
 const SLICES: u16 = 300;
 
 /// A range of ports that belongs to its holder.
@@ -36,7 +36,7 @@ impl PortSlice {
         panic!("{SLICES} tests run at once and have all the ports");
     }
 
-    /// Ports for the listeners of the test's own `zlh`: public, IDE, admin, artifacts.
+    /// Ports for the listeners of the test's own `zlh`: public, IDE, admin, artifacts, gateway.
     #[must_use]
     pub fn listeners(&self) -> [u16; LISTENERS as usize] {
         std::array::from_fn(|index| self.first + u16::try_from(index).expect("a few"))

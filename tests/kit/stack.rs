@@ -44,6 +44,8 @@ pub struct StackOptions {
     pub databases: Option<Arc<Databases>>,
     /// Runs the components in a process of their own (`zlh components` and `zlh proxy --api`).
     pub split: bool,
+    /// Has the agent gateway on, through which the components then go.
+    pub gateway: bool,
 }
 
 impl StackOptions {
@@ -197,8 +199,11 @@ impl Stack {
     }
 
     fn proxy_command(&self, arguments: &[&str]) -> tokio::process::Command {
-        let [listen, ide, admin, artifacts] = self.ports.listeners().map(loopback);
+        let [listen, ide, admin, artifacts, gateway] = self.ports.listeners().map(loopback);
         let mut command = self.command(arguments);
+        if self.options.gateway {
+            command.arg("--gateway-listen").arg(gateway.to_string());
+        }
         for (flag, address) in [
             ("--listen", listen),
             ("--ide-listen", ide),
@@ -231,7 +236,10 @@ impl Stack {
             .env("ZLH_POLL_INTERVAL_SECONDS", "1");
         if self.options.split {
             // The components cannot know where the other half listens.
-            let [public, _, _, artifacts] = self.ports.listeners();
+            let [public, _, _, artifacts, gateway] = self.ports.listeners();
+            if self.options.gateway {
+                command.env("ZLH_GATEWAY_URL", format!("http://127.0.0.1:{gateway}"));
+            }
             command
                 .env("DEV_IDE_HOST_SUFFIX", format!("ide.localhost:{public}"))
                 .env("ZLH_ARTIFACT_URL", format!("http://127.0.0.1:{artifacts}"));
@@ -493,6 +501,12 @@ impl Stack {
             .stdin(Stdio::null())
             .stdout(Stdio::null());
         down
+    }
+
+    /// What `zlh variables` would have components told.
+    pub async fn variables(&self) -> String {
+        let output = self.command(&["variables"]).kill_on_drop(true).output().await;
+        String::from_utf8(output.expect("zlh variables runs").stdout).expect("text")
     }
 
     /// What `zlh doctor` says of the settings that it is started with.

@@ -107,3 +107,39 @@ async fn several_on_the_same_databases_share_the_work_and_take_over_from_each_ot
     assert_eq!(there.operation_end(&operation).await["status"], "succeeded");
     assert_eq!(first.agents(vmid).len(), 0);
 }
+
+#[tokio::test]
+async fn a_container_is_reached_through_any_machine() {
+    let databases = Databases::start().await;
+    let options =
+        StackOptions { databases: Some(databases), gateway: true, ..StackOptions::default() };
+    let mut first = Stack::start_with(options).await;
+    let session = first.api().register("ann").await;
+    let vmid = session.create_dev(true).await;
+    let mut second = first.beside();
+    second.restart().await;
+    let there = second.api().login("ann").await;
+    there.ready(vmid).await;
+    let restart = format!("/api/dev/{vmid}/codeserver/restart");
+
+    there.post(&restart).await.expect(200);
+    let (token, url) = there.ide_token(vmid).await;
+    assert!(url.starts_with(&format!("http://{}/", second.ide_host(vmid))), "{url}");
+    let cookie = second.ide_cookie(vmid, &token).await;
+    let open = async |stack: &Stack| stack.ide(vmid, "/", &[("cookie", &cookie)]).await;
+    open(&second).await.expect(302);
+    let mut socket = second.ide_websocket(vmid, &[("cookie", &cookie)]).await.expect("a WebSocket");
+    assert!(!socket.closes_within(Duration::from_secs(1)).await, "closed by itself");
+
+    // While its machine's zlh is away the container is out of reach, although it runs.
+    first.terminate().await;
+    assert!(socket.closes_within(Duration::from_secs(5)).await, "open without its machine");
+    assert_eq!(first.code_servers(vmid).len(), 1);
+    assert_eq!(open(&second).await.status, 503);
+    let away = there.post(&restart).await;
+    assert_eq!(away.status, 503, "{}", away.text());
+
+    first.restart().await;
+    open(&second).await.expect(302);
+    there.post(&restart).await.expect(200);
+}

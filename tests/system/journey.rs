@@ -57,6 +57,24 @@ async fn it_makes_no_difference_where_the_components_run() {
 }
 
 #[tokio::test]
+async fn components_without_a_route_to_agents_go_through_the_gateway() {
+    let options = StackOptions { split: true, gateway: true, ..StackOptions::default() };
+    let stack = Stack::start_with(options).await;
+    let told = stack.variables().await;
+    assert!(told.contains("AGENTS_NETWORK=''") && told.contains("AGENT_TOKEN_SECRET=''"), "{told}");
+
+    takes_a_customer_from_nothing_to_an_ide(&stack).await;
+
+    let session = stack.api().login("ann").await;
+    let vmid = session.get("/api/instances").await.expect(200).json()["rows"][0]["vmid"].clone();
+    let vmid = vmid.as_u64().unwrap();
+    for (verb, running) in [("stop", 0), ("start", 1), ("restart", 1)] {
+        session.post(&format!("/api/dev/{vmid}/codeserver/{verb}")).await.expect(200);
+        assert_eq!(stack.code_servers(vmid).len(), running, "{verb}");
+    }
+}
+
+#[tokio::test]
 async fn in_tunnel_mode_an_ide_has_a_listener_of_its_own() {
     let stack =
         Stack::start_with(StackOptions::default().with("DEV_IDE_RETURN_HOSTED_URL", "false")).await;

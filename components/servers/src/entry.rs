@@ -11,7 +11,7 @@ use spin_sdk::http_service;
 use zlh_agent_protocol::artifact::{DEV_CATALOG_PATH, DevCatalog, GAME_CATALOG_PATH};
 use zlh_agent_protocol::game::GameCatalog;
 use zlh_agent_protocol::internal::Observation;
-use zlh_agents::{Agents, HttpAgents};
+use zlh_agents::Agents;
 use zlh_api::ApiError;
 use zlh_authn::guest::IdentityVerifier;
 use zlh_authn::with_verifier;
@@ -32,10 +32,7 @@ async fn handle(request: Request) -> impl IntoResponse {
         let servers = Servers {
             database: Database,
             agents: Arc::new(KeyValueAgents),
-            agent_calls: Agents::new(
-                Arc::new(HttpAgents { max_answer_bytes: MAX_ANSWER_BYTES }),
-                variable("agent_token_secret").await?,
-            ),
+            agent_calls: Agents::from_variables(MAX_ANSWER_BYTES).await?,
             catalog: Arc::new(ArtifactStore { base_url: variable("artifact_base_url").await? }),
             max_instances_per_user: parsed_variable("max_instances_per_user", "a number").await?,
             clock: system_clock,

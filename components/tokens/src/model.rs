@@ -1,6 +1,6 @@
 //! Where an IDE or an agent is found, and what a token for it says.
 
-use zlh_agent_protocol::internal::StreamKind;
+use zlh_agent_protocol::internal::{Machine, StreamKind};
 use zlh_ids::{ContainerType, InstanceId, SessionId, UserId, Vmid};
 
 /// How the portal's users reach an IDE.
@@ -48,6 +48,8 @@ pub struct Ide {
     pub instance_id: InstanceId,
     /// Where code-server listens; none until the container is here.
     pub ide_address: Option<String>,
+    /// Whose machine that is on.
+    pub machine: Machine,
 }
 
 /// A container of either kind that may be opened.
@@ -61,6 +63,8 @@ pub struct Container {
     pub ctype: ContainerType,
     /// Where its agent listens; none until the container is here.
     pub agent_address: Option<String>,
+    /// Whose machine that is on.
+    pub machine: Machine,
 }
 
 /// What a verified token says.

@@ -1,6 +1,6 @@
 //! What this component reads and writes. Owns `used_tokens` and `ide_sessions`.
 
-use zlh_agent_protocol::internal::IdeGrant;
+use zlh_agent_protocol::internal::{IdeGrant, Machine};
 use zlh_authn::session::live_role;
 use zlh_ids::{InstanceId, SessionId, UserId, Vmid};
 use zlh_storage::{Db, Row, StoreError, Value};
@@ -11,13 +11,17 @@ use crate::model::{Container, Ide, StreamToken};
 pub(crate) async fn own_ide(db: &Db, owner: UserId, vmid: Vmid) -> Result<Option<Ide>, StoreError> {
     let row = db
         .query_one(
-            "SELECT instance_id, ide_address FROM instances WHERE vmid = $1 AND owner_id = $2 \
-             AND ctype = 'dev' AND suspended_at IS NULL AND state <> 'deleting'",
+            "SELECT i.instance_id, i.ide_address, i.host, g.url FROM instances i \
+             LEFT JOIN gateways g ON g.host = i.host WHERE i.vmid = $1 AND i.owner_id = $2 \
+             AND i.ctype = 'dev' AND i.suspended_at IS NULL AND i.state <> 'deleting'",
             &[vmid.get().into(), Value::text(owner)],
         )
         .await?;
-    row.map(|row| Ok(Ide { vmid, instance_id: row.parse(0)?, ide_address: row.get(1)? }))
-        .transpose()
+    let read = |row: Row| {
+        let machine = Machine { host: row.get(2)?, gateway_url: row.get(3)? };
+        Ok(Ide { vmid, instance_id: row.parse(0)?, ide_address: row.get(1)?, machine })
+    };
+    row.map(read).transpose()
 }
 
 /// The caller's container of that number, unless it is suspended or being deleted.
@@ -28,8 +32,9 @@ pub(crate) async fn own_container(
 ) -> Result<Option<Container>, StoreError> {
     let row = db
         .query_one(
-            "SELECT instance_id, ctype, CASE state WHEN 'active' THEN agent_address END FROM instances \
-             WHERE vmid = $1 AND owner_id = $2 AND suspended_at IS NULL AND state <> 'deleting'",
+            "SELECT i.instance_id, i.ctype, CASE i.state WHEN 'active' THEN i.agent_address END, i.host, g.url \
+             FROM instances i LEFT JOIN gateways g ON g.host = i.host WHERE i.vmid = $1 \
+             AND i.owner_id = $2 AND i.suspended_at IS NULL AND i.state <> 'deleting'",
             &[vmid.get().into(), Value::text(owner)],
         )
         .await?;
@@ -39,6 +44,7 @@ pub(crate) async fn own_container(
             instance_id: row.parse(0)?,
             ctype: row.parse(1)?,
             agent_address: row.get(2)?,
+            machine: Machine { host: row.get(3)?, gateway_url: row.get(4)? },
         })
     })
     .transpose()

@@ -5,6 +5,7 @@
 //! | --- | --- | --- |
 //! | `POST /internal/migrate` | platform | 200 [`Migrated`] |
 //! | `GET /internal/agents` | platform | 200 [`Agents`] |
+//! | `GET /internal/agents/:vmid` | platform | 200 [`AgentRoute`], 404 |
 //! | `POST /internal/heartbeats` [`Heartbeats`] | platform | 204 |
 //! | `POST /internal/audit` [`RecordAudit`] | platform | 204 |
 //! | `POST /internal/operations/claim` [`ClaimOperation`] | platform | 200 [`ClaimedOperation`] |
@@ -48,6 +49,9 @@ pub struct ClaimAgents {
     /// How long its part of the agents stays its own if it does not ask again, in seconds; 0 gives the part
     /// back.
     pub lease_seconds: u32,
+    /// Where other host-proxies reach this one's gateway, if it has one, such as `http://10.0.0.3:8084`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gateway_url: Option<String>,
 }
 
 /// Answer of `GET /internal/agents`: every container that has an agent to ask; and of
@@ -59,7 +63,7 @@ pub struct Agents {
     pub agents: Vec<AgentRoute>,
 }
 
-/// Where one container's agent listens.
+/// Where one container's listeners are.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct AgentRoute {
@@ -71,6 +75,12 @@ pub struct AgentRoute {
     pub ctype: ContainerType,
     /// `host:port` of the agent.
     pub agent_address: String,
+    /// Where code-server listens, as in [`Placement::ide_address`].
+    #[serde(default)]
+    pub ide_address: Option<String>,
+    /// Whose machine they are on.
+    #[serde(flatten)]
+    pub machine: Machine,
     /// Whether the container shall run.
     #[serde(default)]
     pub power: HostPower,
@@ -93,6 +103,18 @@ impl Default for HostPower {
     fn default() -> Self {
         Self::On { boots: 0 }
     }
+}
+
+/// The machine that a container is on: its listeners may be out of reach from any other.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Machine {
+    /// Name of its host-proxy; none for what was made before these were told apart.
+    #[serde(default)]
+    pub host: Option<String>,
+    /// Where that one's gateway is, if it has one.
+    #[serde(default)]
+    pub gateway_url: Option<String>,
 }
 
 /// `POST /internal/heartbeats`: one poller tick.
@@ -391,6 +413,9 @@ pub struct IdeAccess {
     pub session_id: SessionId,
     /// Where code-server listens, as in [`Placement::ide_address`].
     pub ide_address: String,
+    /// Whose machine that is on.
+    #[serde(flatten)]
+    pub machine: Machine,
     /// When the credential ends by itself, in Unix milliseconds.
     pub expires_at_ms: i64,
 }
@@ -469,6 +494,9 @@ pub struct StreamAccess {
     pub ctype: ContainerType,
     /// `host:port` of the agent.
     pub agent_address: String,
+    /// Whose machine that is on.
+    #[serde(flatten)]
+    pub machine: Machine,
     /// When the stream must end at the latest, in Unix milliseconds: it may outlive its token.
     pub expires_at_ms: i64,
 }

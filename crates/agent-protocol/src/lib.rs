@@ -2,6 +2,7 @@
 //!
 //! - [`agent`]: what an agent serves.
 //! - [`artifact`]: the artifact store and its catalogue of runtimes.
+//! - [`calls`]: which of it components ask for.
 //! - [`config`]: what an agent is told to make of its container.
 //! - [`console`]: a terminal over a WebSocket.
 //! - [`files`]: files of a container.
@@ -10,6 +11,7 @@
 
 pub mod agent;
 pub mod artifact;
+pub mod calls;
 pub mod config;
 pub mod console;
 pub mod files;

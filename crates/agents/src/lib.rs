@@ -1,5 +1,6 @@
-//! How components ask agents on behalf of a customer: with the container's own credential, without following
-//! redirects, and with refusals that say whose they are.
+//! How components ask agents on behalf of a customer: with a credential for that container, without following
+//! redirects, and with refusals that say whose they are. Directly, or through a gateway where agents are out of
+//! reach.
 
 use std::sync::Arc;
 
@@ -10,29 +11,18 @@ use http::{Method, Request, Response, StatusCode};
 use serde::de::DeserializeOwned;
 use utoipa::IntoResponses;
 use zlh_agent_protocol::agent::agent_token;
+use zlh_agent_protocol::calls;
 use zlh_api::{ApiError, ErrorBody};
 use zlh_ids::{InstanceId, Vmid};
+
+#[cfg(target_family = "wasm")]
+mod guest;
 
 /// Carries requests to agents; follows no redirect.
 #[async_trait]
 pub trait AgentClient: Send + Sync + 'static {
     /// An answer of any status, or [`ApiError::Unavailable`].
     async fn call(&self, request: Request<Bytes>) -> Result<Response<Bytes>, ApiError>;
-}
-
-/// Agents over the host's HTTP.
-#[cfg(target_family = "wasm")]
-pub struct HttpAgents {
-    /// Longest answer that is read, in bytes.
-    pub max_answer_bytes: usize,
-}
-
-#[cfg(target_family = "wasm")]
-#[async_trait]
-impl AgentClient for HttpAgents {
-    async fn call(&self, request: Request<Bytes>) -> Result<Response<Bytes>, ApiError> {
-        zlh_guest::send(request, self.max_answer_bytes).await.map_err(ApiError::unavailable)
-    }
 }
 
 /// What becomes of an agent that does not do it.
@@ -57,18 +47,45 @@ pub struct Agent {
     pub address: String,
 }
 
+/// Makes what a gateway asks for.
+#[async_trait]
+pub trait GatewayTokens: Send + Sync + 'static {
+    /// A token that opens this agent for a moment.
+    async fn token(&self, agent: &Agent) -> Result<String, ApiError>;
+}
+
+/// The way to agents.
+#[derive(Clone)]
+enum Way {
+    /// To their own addresses, with tokens made from the secret.
+    Direct { secret: String },
+    /// Below the URL, which has no final slash.
+    Gateway { url: String, tokens: Arc<dyn GatewayTokens> },
+}
+
 /// Every container's agent.
 #[derive(Clone)]
 pub struct Agents {
     client: Arc<dyn AgentClient>,
-    secret: String,
+    way: Way,
 }
 
 impl Agents {
-    /// Agents whose tokens are made with the secret.
+    /// Agents that are called directly, with tokens that are made with the secret.
     #[must_use]
     pub fn new(client: Arc<dyn AgentClient>, secret: String) -> Self {
-        Self { client, secret }
+        Self { client, way: Way::Direct { secret } }
+    }
+
+    /// Agents behind the gateway at a URL.
+    #[must_use]
+    pub fn behind(
+        client: Arc<dyn AgentClient>,
+        gateway_url: &str,
+        tokens: Arc<dyn GatewayTokens>,
+    ) -> Self {
+        let url = gateway_url.trim_end_matches('/').to_owned();
+        Self { client, way: Way::Gateway { url, tokens } }
     }
 
     /// Asks an agent, and reads what it answers. `act` completes the sentence "the agent could not …"; `body`
@@ -102,11 +119,25 @@ impl Agents {
         (method, path): (Method, &str),
         body: Bytes,
     ) -> Result<Response<Bytes>, ApiError> {
-        let token = agent_token(self.secret.as_bytes(), agent.vmid, agent.instance_id);
+        if !calls::is_listed(method.as_str(), path.split('?').next().unwrap_or_default()) {
+            return Err(ApiError::internal(format!("{method} {path} is no call to an agent")));
+        }
+        let (base, token) = match &self.way {
+            Way::Direct { secret } => (
+                format!("http://{}", agent.address),
+                agent_token(secret.as_bytes(), agent.vmid, agent.instance_id),
+            ),
+            Way::Gateway { url, tokens } => {
+                (format!("{url}/agents/{}", agent.vmid), tokens.token(agent).await?)
+            }
+        };
         let mut request = Request::builder()
             .method(method)
-            .uri(format!("http://{}{path}", agent.address))
+            .uri(base + path)
             .header(AUTHORIZATION, format!("Bearer {token}"));
+        if let Some(request_id) = zlh_api::request_id() {
+            request = request.header(zlh_api::X_REQUEST_ID, request_id);
+        }
         if !body.is_empty() {
             request = request.header(CONTENT_TYPE, "application/json");
         }
@@ -132,5 +163,66 @@ fn forwarded(status: StatusCode) -> StatusCode {
         status
     } else {
         StatusCode::BAD_GATEWAY
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+
+    /// Keeps what it is asked, and answers nothing of use.
+    #[derive(Default)]
+    struct Kept(Mutex<Vec<Request<Bytes>>>);
+
+    #[async_trait]
+    impl AgentClient for Kept {
+        async fn call(&self, request: Request<Bytes>) -> Result<Response<Bytes>, ApiError> {
+            self.0.lock().unwrap().push(request);
+            Ok(Response::new(Bytes::from_static(b"{}")))
+        }
+    }
+
+    struct Named;
+
+    #[async_trait]
+    impl GatewayTokens for Named {
+        async fn token(&self, agent: &Agent) -> Result<String, ApiError> {
+            Ok(format!("for-{}", agent.vmid))
+        }
+    }
+
+    async fn ask(path: &str) -> (Result<StatusCode, ApiError>, Vec<Request<Bytes>>) {
+        let kept = Arc::new(Kept::default());
+        let client: Arc<dyn AgentClient> = kept.clone();
+        let agents = Agents::behind(client, "https://gateway.example/", Arc::new(Named));
+        let agent = Agent {
+            vmid: Vmid::new(6001).unwrap(),
+            instance_id: InstanceId::random(),
+            address: "127.0.0.1:1".to_owned(),
+        };
+        let told = agents.ask(&agent, (Method::POST, path), Bytes::new(), "do it").await;
+        let told = told.map(|(status, _): (_, serde_json::Value)| status);
+        let asked = std::mem::take(&mut *kept.0.lock().unwrap());
+        (told, asked)
+    }
+
+    #[tokio::test]
+    async fn behind_a_gateway_an_agent_is_named_by_its_container() {
+        let (told, asked) = ask("/dev/codeserver/start?now=1").await;
+
+        assert_eq!(told.unwrap(), StatusCode::OK);
+        let url = "https://gateway.example/agents/6001/dev/codeserver/start?now=1";
+        assert_eq!(asked[0].uri(), url);
+        assert_eq!(asked[0].headers()[AUTHORIZATION], "Bearer for-6001");
+    }
+
+    #[tokio::test]
+    async fn what_is_no_call_to_an_agent_is_not_sent() {
+        let (told, asked) = ask("/config").await;
+
+        assert!(matches!(told, Err(ApiError::Internal { .. })));
+        assert!(asked.is_empty());
     }
 }

@@ -21,7 +21,18 @@ use crate::error::Cause;
 
 /// Largest JSON body, in bytes. The largest request of the contract has a few hundred.
 const MAX_BODY_BYTES: usize = 64 * 1024;
-const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// The name of a request in every log, on its way through all parts.
+pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+tokio::task_local! {
+    static REQUEST_ID: HeaderValue;
+}
+
+/// The name of the request that is being answered, for calls that are made on its behalf.
+#[must_use]
+pub fn request_id() -> Option<HeaderValue> {
+    REQUEST_ID.try_get().ok()
+}
 
 /// What the operator sets for all components alike.
 #[derive(Debug, Clone, Default)]
@@ -49,7 +60,7 @@ pub fn finish(router: Router, settings: Settings) -> Router {
 }
 
 async fn complete(State(settings): State<Arc<Settings>>, request: Request, next: Next) -> Response {
-    let request_id = request_id(&request);
+    let request_id = given_or_new_id(&request);
     let method = request.method().clone();
     let path = request.uri().path().to_owned();
     let origin = request
@@ -62,8 +73,11 @@ async fn complete(State(settings): State<Arc<Settings>>, request: Request, next:
     let preflight =
         method == Method::OPTIONS && request.headers().contains_key(ACCESS_CONTROL_REQUEST_METHOD);
 
-    let mut response =
-        if preflight { StatusCode::NO_CONTENT.into_response() } else { next.run(request).await };
+    let mut response = if preflight {
+        StatusCode::NO_CONTENT.into_response()
+    } else {
+        REQUEST_ID.scope(request_id.clone(), next.run(request)).await
+    };
 
     if let Some(Cause(error)) = response.extensions_mut().remove::<Cause>() {
         let error: &dyn Error = &*error;
@@ -92,7 +106,7 @@ async fn complete(State(settings): State<Arc<Settings>>, request: Request, next:
 }
 
 /// The id that the host-proxy gave the request; a new one where there is none, or no sane one.
-fn request_id(request: &Request) -> HeaderValue {
+fn given_or_new_id(request: &Request) -> HeaderValue {
     let given = request.headers().get(X_REQUEST_ID).filter(|id| {
         (1..=64).contains(&id.len())
             && id.as_bytes().iter().all(|b| b.is_ascii_alphanumeric() || *b == b'-')

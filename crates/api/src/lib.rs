@@ -7,7 +7,7 @@ mod openapi;
 
 pub use error::{ApiError, BoxError, ErrorBody};
 pub use extract::{Json, Path};
-pub use finish::{Settings, finish};
+pub use finish::{Settings, X_REQUEST_ID, finish, request_id};
 pub use openapi::{
     Conflict, Failure, Forbidden, Invalid, NotFound, TooLarge, Unauthenticated, method, path,
 };

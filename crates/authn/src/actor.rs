@@ -67,8 +67,16 @@ pub struct Admin(pub Actor);
 /// A verified host-proxy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HostProxy {
-    /// The name that it gave itself.
+    /// The name that it gave itself: `host-proxy:` and its id.
     pub name: String,
+}
+
+impl HostProxy {
+    /// What it calls itself as the owner of leases.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        self.name.strip_prefix("host-proxy:").unwrap_or(&self.name)
+    }
 }
 
 /// Why there is no verified caller.

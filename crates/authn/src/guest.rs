@@ -94,6 +94,10 @@ impl Verifier for IdentityVerifier {
             return Ok(HostProxy { name });
         }
         let claims = verify(token.to_owned(), Kind::Internal).await?;
+        if claims.vmid.is_some() {
+            // It opens one container through a gateway, and nothing here.
+            return Err(AuthFailure::Rejected);
+        }
         INTERNAL.insert(token, claims.expires_at, claims.subject.clone());
         Ok(HostProxy { name: claims.subject })
     }

@@ -11,6 +11,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (5, "upkeep", include_str!("../migrations/0005_upkeep.sql")),
     (6, "many_hosts", include_str!("../migrations/0006_many_hosts.sql")),
     (7, "games", include_str!("../migrations/0007_games.sql")),
+    (9, "gateways", include_str!("../migrations/0009_gateways.sql")),
 ];
 
 /// What [`migrate`] did.
@@ -116,7 +117,16 @@ mod tests {
 
         assert_eq!(
             first.applied,
-            ["accounts", "instances", "ide_sessions", "audit_log", "upkeep", "many_hosts", "games"]
+            [
+                "accounts",
+                "instances",
+                "ide_sessions",
+                "audit_log",
+                "upkeep",
+                "many_hosts",
+                "games",
+                "gateways"
+            ]
         );
         let nothing = Migrated { applied: Vec::new(), version: first.version, complete: true };
         assert_eq!(second, nothing);
@@ -148,7 +158,10 @@ mod tests {
 
         assert_eq!(
             error.to_string(),
-            "the database is at version 9999, this program knows up to 7"
+            format!(
+                "the database is at version 9999, this program knows up to {}",
+                newest_version()
+            )
         );
     }
 

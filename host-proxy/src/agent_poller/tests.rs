@@ -1,7 +1,7 @@
 use async_trait::async_trait;
 use http::StatusCode;
 use zlh_agent_protocol::agent::{AgentConfig, Ready, Status};
-use zlh_agent_protocol::internal::HostPower;
+use zlh_agent_protocol::internal::{HostPower, Machine};
 use zlh_ids::{ContainerType, InstanceId, Vmid};
 
 use super::*;
@@ -47,6 +47,8 @@ async fn observed(health: Result<(), AgentFault>, ready: Result<bool, AgentFault
         ctype: ContainerType::Dev,
         agent_address: "127.0.0.1:1".to_owned(),
         power: HostPower::default(),
+        ide_address: None,
+        machine: Machine::default(),
     };
     observe(Arc::new(Scripted { health, ready }), route).await
 }

@@ -8,7 +8,7 @@ use http::uri::Scheme;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use super::listeners::{ADMIN, PUBLIC, bind, inherited, keep, url};
+use super::listeners::{ADMIN, PUBLIC, bind, inherited, keep};
 use super::{COMPONENTS_DRAIN, StartError, component_admin, load};
 use crate::admin::Admin;
 use crate::api::{ComponentApi, InternalApi};
@@ -22,6 +22,7 @@ use crate::metrics::Metrics;
 use crate::secrets::Secrets;
 use crate::shutdown::Shutdown;
 use crate::streams::registry::Registry;
+use crate::variables::Surroundings;
 
 /// Only the components, on a listener of their own: what `spin up` would serve.
 pub struct ComponentsApp {
@@ -56,9 +57,8 @@ impl ComponentsApp {
             }
             None => None,
         };
-        let artifact_url =
-            config.artifact_url.clone().unwrap_or_else(|| url(config.artifact_listen));
-        let host = load(&config, &data, &secrets, &artifact_url, None).await?;
+        let surroundings = Surroundings::configured(&config, None);
+        let host = load(&config, &data, &secrets, &surroundings).await?;
         host.prune().await;
         let api = ComponentApi::Embedded(Arc::clone(&host));
         let metrics = Arc::new(Metrics::of(&api));

@@ -14,6 +14,7 @@ pub(super) struct Listeners {
     pub(super) tunnel: Option<TcpListener>,
     pub(super) admin: TcpListener,
     pub(super) artifacts: TcpListener,
+    pub(super) gateway: Option<TcpListener>,
     pub(super) addresses: Addresses,
     /// Second handles of all of them.
     pub(super) kept: Named,
@@ -30,6 +31,8 @@ pub struct Addresses {
     pub admin: SocketAddr,
     /// Artifacts for agents.
     pub artifacts: SocketAddr,
+    /// The agent gateway, unless it is off.
+    pub gateway: Option<SocketAddr>,
 }
 
 impl Listeners {
@@ -42,11 +45,16 @@ impl Listeners {
         };
         let admin = bind(&mut inherited, ADMIN, config.admin_listen).await?;
         let artifacts = bind(&mut inherited, ARTIFACTS, config.artifact_listen).await?;
+        let gateway = match config.gateway_listen {
+            Some(address) => Some(bind(&mut inherited, GATEWAY, address).await?),
+            None => None,
+        };
         let addresses = Addresses {
             public: public.1,
             tunnel: tunnel.as_ref().map(|tunnel| tunnel.1),
             admin: admin.1,
             artifacts: artifacts.1,
+            gateway: gateway.as_ref().map(|gateway| gateway.1),
         };
         let mut kept = Named::new();
         let mut keep =
@@ -56,6 +64,7 @@ impl Listeners {
             tunnel: tunnel.map(|tunnel| keep(IDE, tunnel.0)).transpose()?,
             admin: keep(ADMIN, admin.0)?,
             artifacts: keep(ARTIFACTS, artifacts.0)?,
+            gateway: gateway.map(|gateway| keep(GATEWAY, gateway.0)).transpose()?,
             addresses,
             kept,
         })
@@ -73,6 +82,8 @@ pub(super) const PUBLIC: Kind = Kind { name: "public", setting: "--listen" };
 pub(super) const IDE: Kind = Kind { name: "ide", setting: "--ide-listen" };
 pub(super) const ADMIN: Kind = Kind { name: "admin", setting: "--admin-listen" };
 pub(super) const ARTIFACTS: Kind = Kind { name: "artifacts", setting: "--artifact-listen" };
+
+pub(super) const GATEWAY: Kind = Kind { name: "gateway", setting: "--gateway-listen" };
 
 /// What was handed over to this process.
 pub(super) fn inherited() -> Result<Named, StartError> {

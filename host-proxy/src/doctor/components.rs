@@ -8,12 +8,12 @@ use std::path::Path;
 use tempfile::TempDir;
 
 use super::{Verdict, chain};
-use crate::app::{host_options, url};
+use crate::app::host_options;
 use crate::component_host::{AllowListError, ComponentHost, HostError, probe};
 use crate::config::Config;
 use crate::data_dir::DataDir;
 use crate::secrets::Secrets;
-use crate::variables::component_variables;
+use crate::variables::{Surroundings, component_variables};
 
 pub(super) async fn runtime_config(config: &Config) -> Verdict {
     let Some(path) = config.runtime_config.as_deref() else {
@@ -93,8 +93,8 @@ async fn try_load(config: &Config) -> Result<Vec<String>, Failed> {
     let secrets = Secrets::open(&data).map_err(|e| Failed::Scratch(e.into()))?;
     let state = data.path("state");
     borrow_state(&config.data_dir.join("state"), &state).map_err(scratch)?;
-    let artifact_url = config.artifact_url.clone().unwrap_or_else(|| url(config.artifact_listen));
-    let variables = component_variables(config, &secrets, &artifact_url, None);
+    let surroundings = Surroundings::configured(config, None);
+    let variables = component_variables(config, &secrets, &surroundings);
     let host =
         ComponentHost::load(host_options(config, state, variables)).await.map_err(Failed::Host)?;
     let names = host.component_names();

@@ -25,6 +25,7 @@ pub(super) fn of(config: &Config) -> Vec<(&'static str, SocketAddr)> {
     listeners.extend(config.ide_listen.map(|address| ("--ide-listen", address)));
     listeners.push(("--admin-listen", config.admin_listen));
     listeners.push(("--artifact-listen", config.artifact_listen));
+    listeners.extend(config.gateway_listen.map(|address| ("--gateway-listen", address)));
     listeners
 }
 

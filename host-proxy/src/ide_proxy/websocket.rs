@@ -9,9 +9,10 @@ use hyper_util::rt::TokioIo;
 use tokio::io::copy_bidirectional_with_sizes;
 use zlh_agent_protocol::internal::{IdeAccess, IdeGrant};
 
-use super::upstream::{HEAD_TIMEOUT, Target, down, received};
+use super::upstream::{HEAD_TIMEOUT, down, received};
 use super::{Mount, Refusal, response};
 use crate::body::{self, Body};
+use crate::reach::{Place, Reach};
 use crate::streams::registry::{Registry, StreamGuard};
 
 /// One burst of code-server is megabytes; a window's two sockets cost 256 KiB with this.
@@ -21,7 +22,7 @@ const BUFFER_BYTES: usize = 64 << 10;
 /// answered 101; any other answer is passed on as an answer.
 pub(super) async fn open(
     mut request: Request<Body>,
-    target: &Target,
+    (reach, place): (&Reach, &Place),
     access: &IdeAccess,
     streams: &Arc<Registry>,
     mount: Mount,
@@ -35,7 +36,7 @@ pub(super) async fn open(
     let guard = streams.open(grant, access.expires_at_ms).ok_or(Refusal::TooManyStreams)?;
 
     let browser = hyper::upgrade::on(&mut request);
-    let stream = target.connect().await.map_err(|error| down(&error))?;
+    let stream = reach.connect(place).await.map_err(|error| down(&error))?;
     let (mut sender, connection) =
         http1::handshake(TokioIo::new(stream)).await.map_err(|error| down(&error))?;
     streams.spawn(async move {

@@ -9,8 +9,8 @@ use tokio::time::Instant;
 use zlh_agent_protocol::agent::AgentState;
 use zlh_agent_protocol::config::{AgentConfig, CrashPolicy, DevConfig, GameConfig};
 use zlh_agent_protocol::internal::{
-    AllocatePorts, FinishOperation, Operation, OperationKind, Outcome, Placement, RecordStep,
-    UndoOperation, Workload,
+    AllocatePorts, FinishOperation, Machine, Operation, OperationKind, Outcome, Placement,
+    RecordStep, UndoOperation, Workload,
 };
 
 use super::driver::{Container, DriverError};
@@ -111,6 +111,8 @@ impl<'a> Job<'a> {
             vmid: container.vmid,
             instance: container.instance,
             address: placement.agent_address.clone(),
+            // Whoever works on it is on its machine.
+            machine: Machine::default(),
         };
 
         self.begin(Step::Container).await?;

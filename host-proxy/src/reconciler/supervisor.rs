@@ -142,6 +142,7 @@ impl Supervisor {
             vmid: route.vmid,
             instance: route.instance_id,
             address: route.agent_address.clone(),
+            machine: route.machine.clone(),
         };
         let begun = Instant::now();
         loop {

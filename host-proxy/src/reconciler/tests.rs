@@ -3,7 +3,7 @@ use std::sync::Mutex;
 use http::StatusCode;
 use zlh_agent_protocol::agent::{AgentConfig, AgentState, Ready, Status};
 use zlh_agent_protocol::internal::{
-    AgentRoute, HostPower, InstanceSpec, Operation, OperationKind, Outcome, Placement,
+    AgentRoute, HostPower, InstanceSpec, Machine, Operation, OperationKind, Outcome, Placement,
     Step as Recorded, Workload,
 };
 use zlh_ids::{ContainerType, InstanceId, LeaseId, Vmid};
@@ -362,6 +362,8 @@ async fn agents_that_ought_to_run_are_revived_unless_their_container_is_worked_o
         ctype: ContainerType::Dev,
         agent_address: "127.0.0.1:50007".to_owned(),
         power: HostPower::default(),
+        ide_address: None,
+        machine: Machine::default(),
     };
     let elsewhere = found(6003);
     let world = Arc::new(World {
@@ -386,6 +388,8 @@ async fn a_game_is_halted_before_its_container_is_stopped() {
         ctype: ContainerType::Game,
         agent_address: "127.0.0.1:50007".to_owned(),
         power,
+        ide_address: None,
+        machine: Machine::default(),
     };
     for (found, power, fails, wanted) in [
         (on, HostPower::On { boots: 3 }, "", ["revive 5001 [50007]"].as_slice()),

@@ -248,6 +248,7 @@ async fn internal_routes_are_for_host_proxies_only() {
     let routes = [
         ("POST", "/internal/migrate".to_owned()),
         ("GET", "/internal/agents".to_owned()),
+        ("GET", "/internal/agents/6001".to_owned()),
         ("POST", "/internal/agents/claim".to_owned()),
         ("POST", "/internal/heartbeats".to_owned()),
         ("POST", "/internal/operations/claim".to_owned()),
@@ -309,9 +310,54 @@ async fn only_agents_of_active_instances_are_polled() {
     assert_eq!(status, StatusCode::NO_CONTENT);
     assert_eq!(before, json!({ "agents": [] }));
     let agent = json!({
-        "vmid": 6001, "instanceId": being_created.instance, "ctype": "dev", "agentAddress": "127.0.0.1:7001", "power": { "on": { "boots": 0 } },
+        "vmid": 6001, "instanceId": being_created.instance, "ctype": "dev", "agentAddress": "127.0.0.1:7001",
+        "power": { "on": { "boots": 0 } },
+        "ideAddress": "unix:/run/ide.sock", "host": null, "gatewayUrl": null,
     });
     assert_eq!(after, json!({ "agents": [agent] }));
+}
+
+#[tokio::test]
+async fn a_container_is_found_with_the_gateway_of_its_machine() {
+    let world = World::new().await;
+    let there = world.seed(6001, "create", 2).await;
+    world.seed(6002, "create", 1).await;
+    let lease = world.lease().await;
+    let find = async |vmid: &str| {
+        world.send("GET", &format!("/internal/agents/{vmid}"), Value::Null).await
+    };
+    let claim = async |token: &str, gateway: Value| {
+        let body = json!({ "leaseSeconds": LEASE_SECONDS, "gatewayUrl": gateway });
+        world.send_as(token, "POST", "/internal/agents/claim", body).await.0
+    };
+    world.tell(there.operation, "steps", json!({ "lease": lease, "step": "ports" })).await;
+    world.tell(there.operation, "finish", json!({ "lease": lease, "outcome": created() })).await;
+
+    let without = find("6001").await;
+    claim("other", json!("http://10.0.0.4:8084")).await;
+    claim("host", json!("http://10.0.0.3:8084")).await;
+    claim("host", json!("http://10.0.0.5:8084")).await;
+    let with = find("6001").await;
+    // A machine that ends for now keeps its place.
+    let body = json!({ "leaseSeconds": 0, "gatewayUrl": "http://10.0.0.5:8084" });
+    world.send("POST", "/internal/agents/claim", body).await;
+    let gone = find("6001").await;
+    claim("host", Value::Null).await;
+    let closed = find("6001").await;
+
+    let mut agent = json!({
+        "vmid": 6001, "instanceId": there.instance, "ctype": "dev", "agentAddress": "127.0.0.1:7001",
+        "ideAddress": "unix:/run/ide.sock", "host": "proxy-1", "gatewayUrl": null,
+        "power": { "on": { "boots": 0 } },
+    });
+    assert_eq!(without, (StatusCode::OK, agent.clone()));
+    assert_eq!(closed, without);
+    agent["gatewayUrl"] = json!("http://10.0.0.5:8084");
+    assert_eq!((with, gone), ((StatusCode::OK, agent.clone()), (StatusCode::OK, agent)));
+    for vmid in ["6002", "6999", "007", "x"] {
+        assert_eq!(find(vmid).await.0, StatusCode::NOT_FOUND, "{vmid}");
+    }
+    assert_eq!(claim("host", json!("x".repeat(257))).await, StatusCode::BAD_REQUEST);
 }
 
 #[tokio::test]

@@ -98,7 +98,8 @@ async fn check_stream(
         .agent_address
         .ok_or_else(|| ApiError::conflict("the container is still being created"))?;
     let expires_at_ms = stream_end(&tokens, now_ms);
-    Ok(Json(StreamAccess { grant, ctype: container.ctype, agent_address, expires_at_ms }))
+    let machine = container.machine;
+    Ok(Json(StreamAccess { grant, ctype: container.ctype, agent_address, machine, expires_at_ms }))
 }
 
 /// When what is opened now must end at the latest.
@@ -158,13 +159,15 @@ async fn access(
         return Err(ApiError::Unauthenticated);
     }
     let ide = store::granted_ide(db, &grant).await.map_err(unavailable)?;
-    let ide_address = ide.and_then(|ide| ide.ide_address).ok_or(ApiError::NotFound)?;
+    let ide = ide.ok_or(ApiError::NotFound)?;
+    let ide_address = ide.ide_address.ok_or(ApiError::NotFound)?;
     Ok(IdeAccess {
         vmid: grant.vmid,
         instance_id: grant.instance_id,
         user_id: grant.user_id,
         session_id: grant.session_id,
         ide_address,
+        machine: ide.machine,
         expires_at_ms,
     })
 }
