@@ -241,19 +241,29 @@ impl Peer {
     }
 
     /// So many bytes.
-    pub(crate) async fn text(&mut self, length: usize) -> String {
+    pub(crate) async fn bytes(&mut self, length: usize) -> Vec<u8> {
         while self.unread.len() < length {
             self.fill().await;
         }
-        String::from_utf8(self.unread.drain(..length).collect()).unwrap()
+        self.unread.drain(..length).collect()
+    }
+
+    /// The same as text.
+    pub(crate) async fn text(&mut self, length: usize) -> String {
+        String::from_utf8(self.bytes(length).await).unwrap()
     }
 
     /// Everything until the other end closes.
-    pub(crate) async fn rest(&mut self) -> String {
+    pub(crate) async fn rest(&mut self) -> Vec<u8> {
         let mut rest = std::mem::take(&mut self.unread);
         // A reset ends a stream as well as an orderly end does.
         let _ = self.stream.read_to_end(&mut rest).await;
-        String::from_utf8(rest).unwrap()
+        rest
+    }
+
+    /// The same, and then closes this end.
+    pub(crate) async fn end(mut self) -> Vec<u8> {
+        self.rest().await
     }
 
     async fn fill(&mut self) {

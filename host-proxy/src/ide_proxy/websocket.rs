@@ -1,6 +1,7 @@
 //! Upgrades: a connection of their own to the resolved IDE, switched on its 101 and spliced unparsed.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::header::{CONNECTION, UPGRADE};
 use http::{HeaderValue, Request, Response, StatusCode};
@@ -13,10 +14,14 @@ use super::upstream::{HEAD_TIMEOUT, down, received};
 use super::{Mount, Refusal, response};
 use crate::body::{self, Body};
 use crate::reach::{Place, Reach};
+use crate::streams::frames::Client;
 use crate::streams::registry::{Registry, StreamGuard};
 
 /// One burst of code-server is megabytes; a window's two sockets cost 256 KiB with this.
 const BUFFER_BYTES: usize = 64 << 10;
+
+/// How long a browser may take to close its end.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Passes an upgrade on. Nothing that the client sends after its request goes to the IDE before the IDE
 /// answered 101; any other answer is passed on as an answer.
@@ -57,7 +62,7 @@ pub(super) async fn open(
         return Err(Refusal::IdeDown);
     }
     let ide = hyper::upgrade::on(&mut answer);
-    streams.spawn(splice(browser, ide, guard));
+    streams.spawn_stream(splice(browser, ide, guard));
 
     let mut switched = Response::new(body::empty());
     *switched.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
@@ -69,25 +74,28 @@ pub(super) async fn open(
     Ok(switched)
 }
 
-/// Copies both ways until both are done or the stream is closed from here.
+/// Copies both ways until both are done or the stream is closed from here, which the browser is told.
 async fn splice(
     browser: hyper::upgrade::OnUpgrade,
     ide: hyper::upgrade::OnUpgrade,
     guard: StreamGuard,
 ) {
-    let work = async {
-        let (browser, ide) = tokio::try_join!(browser, ide)?;
-        let (mut browser, mut ide) = (TokioIo::new(browser), TokioIo::new(ide));
-        copy_bidirectional_with_sizes(&mut browser, &mut ide, BUFFER_BYTES, BUFFER_BYTES).await?;
-        Ok::<(), body::BoxError>(())
-    };
-    tokio::select! {
+    let Ok((browser, ide)) = tokio::try_join!(browser, ide) else { return };
+    let (mut browser, mut ide) = (Client::new(TokioIo::new(browser)), TokioIo::new(ide));
+    let copied = copy_bidirectional_with_sizes(&mut browser, &mut ide, BUFFER_BYTES, BUFFER_BYTES);
+    let why = tokio::select! {
         biased;
-        () = guard.closed() => tracing::debug!("a stream was closed"),
-        ended = work => if let Err(error) = ended {
-            tracing::debug!(error = &*error as &dyn std::error::Error, "a stream broke");
-        },
-    }
+        why = guard.closed() => why,
+        ended = copied => {
+            if let Err(error) = ended {
+                tracing::debug!(error = &error as &dyn std::error::Error, "a stream broke");
+            }
+            return;
+        }
+    };
+    drop(ide);
+    let closed = tokio::time::timeout(CLOSE_TIMEOUT, browser.close(why)).await;
+    tracing::debug!(?why, in_time = closed.is_ok(), "a stream was closed");
 }
 
 #[cfg(test)]

@@ -2,18 +2,43 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use zlh_agent_protocol::internal::IdeGrant;
 use zlh_ids::Vmid;
 
+/// How long a stream may take to say goodbye: a client that is there needs a round trip.
+const GOODBYE: Duration = Duration::from_secs(1);
+
+/// Why a stream is closed from here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Closing {
+    /// What it hangs on has ended.
+    Revoked,
+    /// This process ends; another goes on, or will.
+    Restart,
+}
+
+impl Closing {
+    /// The status code of a WebSocket's close frame: 1008, Policy Violation (RFC 6455 section 7.4.1), or 1012,
+    /// Service Restart (IANA's registry of WebSocket close codes), after which clients come again.
+    #[must_use]
+    pub fn code(self) -> u16 {
+        match self {
+            Self::Revoked => 1008,
+            Self::Restart => 1012,
+        }
+    }
+}
+
 /// Every open stream.
 pub struct Registry {
     streams: Mutex<Streams>,
     per_container: usize,
     tasks: TaskTracker,
-    /// Ends tasks that are not streams, such as half-made connections.
+    /// Every stream is closed for good.
     ended: CancellationToken,
 }
 
@@ -58,7 +83,22 @@ impl Registry {
         Some(StreamGuard { id, vmid: grant.vmid, close, registry: Arc::clone(self) })
     }
 
-    /// Runs a stream's work. It ends with [`Registry::close_all`] at the latest.
+    /// Runs a stream's work, which with [`Registry::close_all`] has a moment to say goodbye.
+    pub fn spawn_stream(&self, work: impl Future<Output = ()> + Send + 'static) {
+        let ended = self.ended.clone();
+        self.tasks.spawn(async move {
+            let late = async {
+                ended.cancelled().await;
+                crate::clock::pause(GOODBYE).await;
+            };
+            tokio::select! {
+                () = late => {}
+                () = work => {}
+            }
+        });
+    }
+
+    /// Runs other work, such as that of half-made connections. It ends with [`Registry::close_all`] at the latest.
     pub fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
         let ended = self.ended.clone();
         self.tasks.spawn(async move {
@@ -119,8 +159,9 @@ pub struct StreamGuard {
 
 impl StreamGuard {
     /// Waits until the stream must be closed.
-    pub async fn closed(&self) {
+    pub async fn closed(&self) -> Closing {
         self.close.cancelled().await;
+        if self.registry.ended.is_cancelled() { Closing::Restart } else { Closing::Revoked }
     }
 }
 

@@ -57,7 +57,7 @@ async fn what_a_client_sends_too_early_waits_for_the_switch() {
     let refused = browser.message().await;
     assert_eq!((refused.status(), refused.header("set-cookie")), ("403", None));
     drop(browser);
-    assert_eq!(ide.rest().await, "");
+    assert!(ide.rest().await.is_empty());
 
     // Accepted: it arrives after the switch.
     let mut browser = Peer::connect(stage.public).await;
@@ -147,7 +147,35 @@ async fn a_right_that_ends_closes_both_ends() {
 
     stage.revoke();
 
-    assert_eq!((&*browser.rest().await, &*ide.rest().await), ("", ""));
+    assert_eq!((&*browser.rest().await, &*ide.rest().await), (&[0x88, 2, 0x03, 0xf0][..], &[][..]));
+}
+
+#[tokio::test]
+async fn a_restart_is_told_between_two_frames_and_only_there() {
+    for (sent, told) in [
+        (&b""[..], &b"\x88\x02\x03\xf4"[..]),
+        (b"\x82\x02ab", b"\x88\x02\x03\xf4"),
+        (b"\x82\x03ab", b""),
+        (b"\x82\x7e\x01", b""),
+        (b"\x88\x02\x03\xe8", b""),
+    ] {
+        let stage = Stage::set().await;
+        let host = stage.ide_host();
+        let mut browser = Peer::connect(stage.public).await;
+        browser.send(&upgrade(&host, &own_origin(&host))).await;
+        let mut ide = Peer::accept(&stage.ide).await;
+        ide.head().await;
+        ide.send(SWITCHED).await;
+        browser.head().await;
+        ide.send(sent).await;
+        assert_eq!(browser.bytes(sent.len()).await, sent);
+        // What it sends meanwhile is not answered.
+        browser.send(b"\x81\x80abcd").await;
+
+        let (end, ()) = tokio::join!(browser.end(), stage.streams.close_all());
+
+        assert_eq!(end, told, "after {sent:?}");
+    }
 }
 
 #[tokio::test]
