@@ -226,18 +226,31 @@ impl ComponentHost {
     ///
     /// A [`HostError`]; its sources name the file and the key that is wrong.
     pub async fn load(options: HostOptions) -> Result<Arc<Self>, HostError> {
+        Self::load_on(options, |config, _| config).await
+    }
+
+    /// The same on a runtime configuration that is changed after it was read; `change` gets the state folder.
+    async fn load_on(
+        options: HostOptions,
+        change: fn(RuntimeConfig, &Path) -> RuntimeConfig,
+    ) -> Result<Arc<Self>, HostError> {
         // Compiling takes the processor for long, and everything else here waits for the disk.
-        let loaded = tokio::task::spawn_blocking(move || Self::load_blocking(options)).await;
+        let load = move || {
+            let config = read_runtime_config(options.runtime_config.as_deref())?;
+            let config = change(config, &options.state_dir);
+            Self::load_blocking(options, &config)
+        };
+        let loaded = tokio::task::spawn_blocking(load).await;
         let host = Arc::new(loaded.map_err(|error| HostError::Engine(error.into()))??);
         let application: Weak<Self> = Arc::downgrade(&host);
         host.loader.chain.connect(application);
         Ok(host)
     }
 
-    fn load_blocking(options: HostOptions) -> Result<Self, HostError> {
+    fn load_blocking(options: HostOptions, config: &RuntimeConfig) -> Result<Self, HostError> {
         let HostOptions {
             manifest: path,
-            runtime_config,
+            runtime_config: _,
             embedded_stores,
             state_dir,
             variables,
@@ -249,13 +262,12 @@ impl ComponentHost {
         let text = std::fs::read_to_string(&path)
             .map_err(|source| HostError::ReadManifest { path: path.clone(), source })?;
         let app = App::parse(&text, path.parent().unwrap_or(Path::new(""))).map_err(wrong)?;
-        let config = read_runtime_config(runtime_config.as_deref())?;
         let provided = |name: &str| config.providers.iter().find_map(|p| p.get(name, environment));
         let variables = Variables::resolve(&app, &variables, provided).map_err(wrong)?;
         let routes = Routes::new(app.routes.clone()).map_err(wrong)?;
         let list = allow_list.as_ref().map(DigestList::open).transpose()?;
 
-        let stores = Stores::open(&config, embedded_stores, &state_dir)?;
+        let stores = Stores::open(config, embedded_stores, &state_dir)?;
         let choices_path = state_dir.join("components.json");
         let loader = Loader::start(&path, app, &variables, &state_dir, stores, limits)?;
         let choices = Choices::read(&choices_path)

@@ -1,7 +1,6 @@
 //! `zlh doctor`: says of each thing that `zlh up` needs whether it is right, and if not, what to do.
 //!
-//! Components are loaded in a folder that is removed afterwards, with keys made for the purpose; only the
-//! stores that the runtime configuration names are opened where they are.
+//! Components are loaded in a folder that is removed afterwards, with keys and stores made for the purpose.
 
 use futures::FutureExt as _;
 use futures::future::BoxFuture;

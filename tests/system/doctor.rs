@@ -130,3 +130,27 @@ async fn a_secret_that_others_may_read_is_named() {
 
     report.assert_wrong("secrets", "agent-secret", "chmod");
 }
+
+#[tokio::test]
+async fn looking_makes_no_file_of_the_runtime_configuration() {
+    let folder = config::scratch("stores");
+    let file = folder.path().join("runtime-config.toml");
+    let report = async |path: &std::path::Path| {
+        let text = format!(
+            "[sqlite_database.default]\ntype = \"spin\"\npath = {path:?}\n\
+             [key_value_store.agents]\ntype = \"spin\"\npath = \"kept/agents.db\"\n"
+        );
+        std::fs::write(&file, text).unwrap();
+        let options =
+            StackOptions::default().with("ZLH_RUNTIME_CONFIG", file.display().to_string());
+        Report::of(&Stack::prepare(options)).await
+    };
+
+    let found = report(&folder.path().join("new/zlh.db")).await;
+    assert_eq!(found.wrong(), [""; 0], "{:#?}", found.0);
+    let left = std::fs::read_dir(folder.path()).unwrap().count();
+    assert_eq!(left, 1, "only the configuration itself");
+
+    let within_a_file = report(&file.join("zlh.db")).await;
+    within_a_file.assert_wrong("runtime configuration", "zlh.db", "correct the path");
+}

@@ -38,13 +38,14 @@ impl Dialect {
 
     /// What begins a transaction that reads what it then changes: one at a time in the whole system, and each
     /// sees all of those before it (decision 0006). Its advisory lock is PostgreSQL's for SQLite's write lock;
-    /// the number is `zlh` in ASCII. One that a guest forgets ends by itself.
+    /// the number is `zlh` in ASCII. Whoever waits for it holds a connection, so it is not waited for as long as
+    /// hosts let a reader wait for one. A transaction that a guest forgets ends by itself.
     pub(crate) fn begin(self) -> &'static [&'static str] {
         match self {
             Self::Sqlite => &["BEGIN IMMEDIATE"],
             Self::Postgres => &[
                 "BEGIN ISOLATION LEVEL READ COMMITTED",
-                "SELECT set_config('lock_timeout', '20s', true), \
+                "SELECT set_config('lock_timeout', '7s', true), \
                  set_config('idle_in_transaction_session_timeout', '20s', true), \
                  pg_advisory_xact_lock(8023144)",
             ],

@@ -1,6 +1,7 @@
 //! Looks at what a host would be started on, one thing at a time, for `zlh doctor`.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use deadpool_postgres::Object;
 use time::OffsetDateTime;
@@ -10,7 +11,9 @@ use super::capability::key_value::{Backend as _, RedisStore};
 use super::capability::postgres;
 use super::digest_list::DigestList;
 use super::runtime_config::{KeyValueStore, RuntimeConfig};
-use super::{AllowListError, AllowListOptions, HostError, read_runtime_config};
+use super::{
+    AllowListError, AllowListOptions, ComponentHost, HostError, HostOptions, read_runtime_config,
+};
 
 /// What a runtime configuration names.
 pub(crate) struct Configured {
@@ -20,11 +23,15 @@ pub(crate) struct Configured {
     pub(crate) labels: Vec<String>,
     /// Where the SQLite database `default` is, if not in the state folder.
     pub(crate) sqlite: Option<PathBuf>,
+    /// Every file in it.
+    pub(crate) files: Vec<PathBuf>,
 }
 
 /// Reads the runtime configuration. Blocks.
 pub(crate) fn runtime_config(path: Option<&Path>) -> Result<Configured, HostError> {
-    let RuntimeConfig { key_value_stores, sqlite_databases, .. } = read_runtime_config(path)?;
+    let config = read_runtime_config(path)?;
+    let files = config.files();
+    let RuntimeConfig { key_value_stores, sqlite_databases, .. } = config;
     let labels = key_value_stores.keys().chain(sqlite_databases.keys()).cloned().collect();
     let redis = key_value_stores.into_iter().filter_map(|(label, store)| match store {
         KeyValueStore::Redis(url) => Some((label, url)),
@@ -34,7 +41,13 @@ pub(crate) fn runtime_config(path: Option<&Path>) -> Result<Configured, HostErro
         redis: redis.collect(),
         labels,
         sqlite: sqlite_databases.get("default").cloned(),
+        files,
     })
+}
+
+/// Loads components as a start would, on stores of their own below the state folder.
+pub(crate) async fn load(options: HostOptions) -> Result<Arc<ComponentHost>, HostError> {
+    ComponentHost::load_on(options, RuntimeConfig::with_files_below).await
 }
 
 /// Reads the list and checks its signature. Blocks.

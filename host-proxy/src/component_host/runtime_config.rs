@@ -105,6 +105,30 @@ impl RuntimeConfig {
     }
 }
 
+impl RuntimeConfig {
+    /// Every file that it names.
+    pub(crate) fn files(&self) -> Vec<PathBuf> {
+        let stores = self.key_value_stores.values().filter_map(|store| match store {
+            KeyValueStore::Sqlite(path) => path.clone(),
+            KeyValueStore::Redis(_) => None,
+        });
+        stores.chain(self.sqlite_databases.values().cloned()).collect()
+    }
+
+    /// The same with empty files of the folder in the place of each.
+    pub(crate) fn with_files_below(mut self, folder: &Path) -> Self {
+        for (number, path) in self.sqlite_databases.values_mut().enumerate() {
+            *path = folder.join(format!("{number}.db"));
+        }
+        for store in self.key_value_stores.values_mut() {
+            if let KeyValueStore::Sqlite(path) = store {
+                *path = None;
+            }
+        }
+        self
+    }
+}
+
 /// Where and what, without the line itself: passwords are in there.
 fn place(text: &str, error: &toml::de::Error) -> String {
     let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();

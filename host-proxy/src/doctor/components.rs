@@ -3,13 +3,14 @@
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use rustix::fs::Access;
 use tempfile::TempDir;
 
 use super::{Verdict, chain};
 use crate::app::host_options;
-use crate::component_host::{AllowListError, ComponentHost, HostError, probe};
+use crate::component_host::{AllowListError, HostError, probe};
 use crate::config::Config;
 use crate::data_dir::DataDir;
 use crate::secrets::Secrets;
@@ -19,13 +20,36 @@ pub(super) async fn runtime_config(config: &Config) -> Verdict {
     let Some(path) = config.runtime_config.as_deref() else {
         return Verdict::ok("none: stores are in the data folder");
     };
-    match probe::runtime_config(Some(path)) {
-        Ok(found) => Verdict::ok(format!("{} defines {}", path.display(), list(&found.labels))),
-        Err(error) => Verdict::wrong(
-            chain(&error),
-            "correct the file, or name another with `--runtime-config`; docs/operations.md has its keys",
+    let found = match probe::runtime_config(Some(path)) {
+        Ok(found) => found,
+        Err(error) => {
+            return Verdict::wrong(
+                chain(&error),
+                "correct the file, or name another with `--runtime-config`; docs/operations.md has its keys",
+            );
+        }
+    };
+    match unwritable(&found.files) {
+        None => Verdict::ok(format!("{} defines {}", path.display(), list(&found.labels))),
+        Some((file, error)) => Verdict::wrong(
+            format!("{} cannot be written: {error}", file.display()),
+            "run zlh as the file's owner, or correct the path in the runtime configuration",
         ),
     }
+}
+
+/// The first file that a start could neither open nor make.
+fn unwritable(files: &[PathBuf]) -> Option<(&Path, io::Error)> {
+    let writable = |path: &Path| match fs::File::options().append(true).open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let above = std::path::absolute(path)?;
+            let folder = above.ancestors().skip(1).find(|folder| folder.exists());
+            let folder = folder.ok_or(io::ErrorKind::NotFound)?;
+            Ok(rustix::fs::access(folder, Access::WRITE_OK | Access::EXEC_OK)?)
+        }
+        opened => opened.map(drop),
+    };
+    files.iter().find_map(|path| Some((path.as_path(), writable(path).err()?)))
 }
 
 pub(super) async fn allow_list(config: &Config) -> Verdict {
@@ -95,8 +119,7 @@ async fn try_load(config: &Config) -> Result<Vec<String>, Failed> {
     borrow_state(&config.data_dir.join("state"), &state).map_err(scratch)?;
     let surroundings = Surroundings::configured(config, None);
     let variables = component_variables(config, &secrets, &surroundings);
-    let host =
-        ComponentHost::load(host_options(config, state, variables)).await.map_err(Failed::Host)?;
+    let host = probe::load(host_options(config, state, variables)).await.map_err(Failed::Host)?;
     let names = host.component_names();
     host.shutdown().await;
     Ok(names)

@@ -1,8 +1,8 @@
 //! The addresses: free, or held by the `zlh` that runs.
 
-use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::time::Duration;
+use std::{fs, io};
 
 use bytes::Bytes;
 use http::header::HOST;
@@ -37,6 +37,9 @@ pub(super) async fn listener(config: &Config, flag: &str, address: SocketAddr) -
             let ours = matches!(holder(config), Ok(Some(_))) && is_alive(config.admin_listen).await;
             match ours {
                 true => Verdict::ok(format!("{address} is taken, and zlh is alive")),
+                false if holds("1", address.port()) => {
+                    Verdict::warn(format!("{address} is held by systemd: right if by `zlh.socket`"))
+                }
                 false => Verdict::wrong(
                     format!(
                         "{address} is taken by something that is not the zlh of this data folder"
@@ -50,6 +53,28 @@ pub(super) async fn listener(config: &Config, flag: &str, address: SocketAddr) -
             format!("give `{flag}` an address of this machine, and a port that its user may take"),
         ),
     }
+}
+
+/// Whether the process has a socket that listens on the port, as far as we may see.
+fn holds(pid: &str, port: u16) -> bool {
+    let listening: Vec<String> = ["/proc/net/tcp", "/proc/net/tcp6"]
+        .into_iter()
+        .filter_map(|table| fs::read_to_string(table).ok())
+        .flat_map(|table| {
+            table.lines().filter_map(|line| listener_on(port, line)).collect::<Vec<_>>()
+        })
+        .collect();
+    let open = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+    open.filter_map(|open| fs::read_link(open.path()).ok())
+        .any(|link| link.to_str().is_some_and(|link| listening.iter().any(|socket| socket == link)))
+}
+
+/// The name of the socket in a line of `/proc/net/tcp`, if it listens on the port (proc_pid_net(5)).
+fn listener_on(port: u16, line: &str) -> Option<String> {
+    let fields: Vec<&str> = line.split_whitespace().collect();
+    let (_, local_port) = fields.get(1)?.rsplit_once(':')?;
+    let listens = fields.get(3) == Some(&"0A") && u16::from_str_radix(local_port, 16) == Ok(port);
+    listens.then(|| fields.get(9).map(|inode| format!("socket:[{inode}]")))?
 }
 
 /// Whether `/livez` there says so.
@@ -69,4 +94,21 @@ async fn livez(admin: SocketAddr) -> Result<StatusCode, Box<dyn std::error::Erro
     let status = sender.send_request(request).await?.status();
     connection.abort();
     Ok(status)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whose_a_listening_socket_is_can_be_seen() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let client = std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
+        let clients = client.local_addr().unwrap().port();
+
+        assert!(holds("self", port));
+        assert!(!holds("self", clients), "a connection listens for nobody");
+        assert!(!holds("1", port) || std::process::id() == 1);
+    }
 }
