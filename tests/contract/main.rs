@@ -11,6 +11,7 @@
 mod auth;
 mod databases;
 mod dev;
+mod files;
 mod game_servers;
 mod identity;
 mod imports;

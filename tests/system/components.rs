@@ -71,7 +71,10 @@ async fn a_dependency_is_swapped_in_everything_that_is_composed_with_it() {
 
     let swapped = stack.swap("identity", &built("identity_alt")).await.unwrap();
 
-    assert_eq!(swapped["recomposed"], json!(["auth", "dev", "platform", "servers", "tokens"]));
+    assert_eq!(
+        swapped["recomposed"],
+        json!(["auth", "dev", "files", "platform", "servers", "tokens"])
+    );
     assert!(new_token_id(&stack).await.starts_with("alt-"));
     // Tokens of the first are accepted by the second, and its by the first again.
     before.get("/api/auth/me").await.expect(200);
@@ -264,7 +267,7 @@ async fn with_an_allow_list_only_listed_files_run() {
         std::fs::write(&list, text).unwrap();
         std::fs::write(folder.path().join("allowed.minisig"), signature.into_string()).unwrap();
     };
-    let ours = ["auth", "dev", "identity", "platform", "servers", "tokens"];
+    let ours = ["auth", "dev", "files", "identity", "platform", "servers", "tokens"];
     let ours: Vec<(&str, &str)> = ours.into_iter().map(|name| (name, name)).collect();
     sign(&ours[1..]);
     let options = StackOptions::default()

@@ -42,9 +42,24 @@ impl<T: Serialize> IntoResponse for Json<T> {
     }
 }
 
+/// The query, all of it known by name.
+#[derive(Debug, Clone, Copy)]
+pub struct Query<T>(pub T);
+
+impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Query<T> {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        match axum::extract::Query::from_request_parts(parts, state).await {
+            Ok(axum::extract::Query(query)) => Ok(Self(query)),
+            Err(rejection) => Err(ApiError::Invalid { field: None, message: describe(&rejection) }),
+        }
+    }
+}
+
 /// What serde found, without the framework's words around it.
-fn describe(rejection: &JsonRejection) -> String {
-    let mut deepest: &dyn std::error::Error = rejection;
+fn describe(rejection: &dyn std::error::Error) -> String {
+    let mut deepest = rejection;
     while let Some(source) = deepest.source() {
         deepest = source;
     }

@@ -6,7 +6,7 @@ mod finish;
 mod openapi;
 
 pub use error::{ApiError, BoxError, ErrorBody};
-pub use extract::{Json, Path};
+pub use extract::{Json, Path, Query};
 pub use finish::{Settings, X_REQUEST_ID, finish, request_id};
 pub use openapi::{
     Conflict, Failure, Forbidden, Invalid, NotFound, TooLarge, Unauthenticated, method, path,

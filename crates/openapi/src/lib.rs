@@ -45,6 +45,7 @@ pub fn document() -> OpenApi {
     for component in [
         auth::routes::openapi(),
         dev::routes::openapi(),
+        files::routes::openapi(),
         platform::routes::openapi(),
         servers::routes::openapi(),
         tokens::routes::openapi(),
