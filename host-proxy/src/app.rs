@@ -34,6 +34,7 @@ use crate::reconciler::supervisor::Supervisor;
 use crate::reconciler::{Board, Reconciler, Worker, WorkerSettings};
 use crate::secrets::{Secrets, SecretsError};
 use crate::shutdown::Shutdown;
+use crate::streams::files::FileStreams;
 use crate::streams::registry::Registry;
 use crate::streams::revalidation;
 use crate::variables::{Surroundings, component_variables};
@@ -185,6 +186,11 @@ impl App {
             edge: Arc::new(Edge::new(
                 api.clone(),
                 ide,
+                FileStreams::new(
+                    internal.clone(),
+                    secrets.agent_secret.clone(),
+                    Arc::clone(&streams),
+                ),
                 config.ide.suffix.clone(),
                 config.limits,
                 Arc::clone(&metrics),

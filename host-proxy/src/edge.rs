@@ -17,6 +17,7 @@ use crate::config::EdgeLimits;
 use crate::ide_proxy::host::{HostKind, HostSuffix};
 use crate::ide_proxy::{IdeProxy, Mount, bootstrap};
 use crate::metrics::Metrics;
+use crate::streams::files::{FileStream, FileStreams};
 use crate::traces;
 
 pub mod headers;
@@ -45,6 +46,7 @@ pub struct Origin {
 pub struct Edge {
     api: ComponentApi,
     ide: Arc<IdeProxy>,
+    files: FileStreams,
     suffix: HostSuffix,
     limits: EdgeLimits,
     metrics: Arc<Metrics>,
@@ -60,16 +62,17 @@ pub enum Door {
 }
 
 impl Edge {
-    /// An edge in front of components and IDEs.
+    /// An edge in front of components, IDEs and streams.
     #[must_use]
     pub fn new(
         api: ComponentApi,
         ide: Arc<IdeProxy>,
+        files: FileStreams,
         suffix: HostSuffix,
         limits: EdgeLimits,
         metrics: Arc<Metrics>,
     ) -> Self {
-        Self { api, ide, suffix, limits, metrics }
+        Self { api, ide, files, suffix, limits, metrics }
     }
 
     /// Answers one request.
@@ -141,6 +144,9 @@ impl Edge {
         }
         if let Some(vmid) = bootstrap::container(request.uri().path()) {
             return self.ide.bootstrap(vmid, &request.map(drop), &origin).await;
+        }
+        if let Some(stream) = FileStream::of(request.method(), request.uri().path()) {
+            return self.files.handle(stream, request).await;
         }
         self.call_components(request, origin).await
     }

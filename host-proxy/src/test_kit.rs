@@ -10,11 +10,11 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use zlh_agent_protocol::internal::{
-    CheckIde, IdeAccess, IdeCredential, IdeGrant, Machine, OpenIde, OpenedIde, RevalidateIde,
-    RevalidatedIde,
+    CheckIde, CheckStream, IdeAccess, IdeCredential, IdeGrant, Machine, OpenIde, OpenedIde,
+    RevalidateIde, RevalidatedIde, StreamAccess,
 };
 use zlh_authn::token::{SigningKeys, TokenKind, generate_key};
-use zlh_ids::{InstanceId, SessionId, UserId, Vmid};
+use zlh_ids::{ContainerType, InstanceId, SessionId, UserId, Vmid};
 
 use crate::api::{CallError, ComponentApi, RemoteApi};
 use crate::config::{EdgeLimits, PublicScheme};
@@ -24,6 +24,7 @@ use crate::ide_proxy::host::HostSuffix;
 use crate::ide_proxy::{IdeAuthority, IdeProxy, PublicFace};
 use crate::metrics::Metrics;
 use crate::reach::Reach;
+use crate::streams::files::{FileStreams, StreamAuthority};
 use crate::streams::registry::Registry;
 
 pub(crate) const VMID: u32 = 6001;
@@ -86,6 +87,19 @@ pub(crate) fn reach(host_id: &str) -> Arc<Reach> {
     Reach::new(host_id, SigningKeys::from_json(&keys).unwrap())
 }
 
+/// The agent is where the IDE is.
+#[async_trait]
+impl StreamAuthority for FakeAuthority {
+    async fn check_stream(&self, call: &CheckStream) -> Result<StreamAccess, CallError> {
+        self.answer("check-stream", call.vmid, call.token == "token").map(|_| StreamAccess {
+            grant: self.grant,
+            ctype: ContainerType::Dev,
+            agent_address: self.ide_address.clone(),
+            expires_at_ms: i64::MAX,
+        })
+    }
+}
+
 /// An edge on real sockets, in front of raw ones that the test plays.
 pub(crate) struct Stage {
     pub(crate) public: SocketAddr,
@@ -131,6 +145,7 @@ impl Stage {
         let edge = Arc::new(Edge::new(
             ComponentApi::Remote(Box::new(RemoteApi::new(&base).unwrap())),
             proxy,
+            FileStreams::new(authority.clone(), "secret".to_owned(), Arc::clone(&streams)),
             HostSuffix::local(),
             limits,
             Arc::new(Metrics::default()),

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tokio_util::task::TaskTracker;
 use zlh_agent_protocol::internal::IdeGrant;
 use zlh_ids::Vmid;
@@ -162,6 +162,12 @@ impl StreamGuard {
     pub async fn closed(&self) -> Closing {
         self.close.cancelled().await;
         if self.registry.ended.is_cancelled() { Closing::Restart } else { Closing::Revoked }
+    }
+
+    /// The same, for who does not borrow.
+    #[must_use]
+    pub fn closed_owned(&self) -> WaitForCancellationFutureOwned {
+        self.close.clone().cancelled_owned()
     }
 }
 
