@@ -100,7 +100,6 @@ async fn what_the_agent_refuses_is_refused_with_its_words() {
             assert_eq!(reply.json()["code"], code);
             assert_eq!(reply.json()["details"]["error"], "no, because");
         }
-        session.delete(there.vmid).await;
     }
 }
 

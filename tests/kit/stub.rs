@@ -40,7 +40,7 @@ impl Stub {
             while let Ok((stream, _)) = listener.accept().await {
                 let (answer, log) = (Arc::clone(&answer), Arc::clone(&log));
                 let service = service_fn(move |request: Request<Incoming>| {
-                    let line = format!("{} {}", request.method(), request.uri().path());
+                    let line = format!("{} {}", request.method(), request.uri());
                     let (status, body) = answer(request.uri().path());
                     log.lock().expect("nobody panicked").push(line);
                     let mut response = Response::new(Full::new(Bytes::from(body)));
@@ -60,7 +60,7 @@ impl Stub {
         Self { address, asked, server }
     }
 
-    /// Method and path of every request so far.
+    /// Method, path and query of every request so far.
     #[must_use]
     pub fn asked(&self) -> Vec<String> {
         self.asked.lock().expect("nobody panicked").clone()
