@@ -276,7 +276,9 @@ async fn delete_file(
 ) -> Result<StatusCode, ApiError> {
     let agent = recorded(&files, &actor, vmid, "delete", &asked.path).await?;
     let path = route("delete", query);
-    files.agents.tell(&agent, (Method::DELETE, &path), Bytes::new(), "delete the file").await
+    let (status, ()) =
+        files.agents.ask(&agent, (Method::DELETE, &path), Bytes::new(), "delete the file").await?;
+    Ok(status)
 }
 
 /// Asks the agent of one's own container. The query was read, so that the agent only sees what it knows.
