@@ -166,7 +166,7 @@ impl App {
                 secrets.agent_secret.clone(),
                 config.limits.max_body_bytes,
             ),
-            reach,
+            reach: Arc::clone(&reach),
             streams: Arc::clone(&streams),
             room: Arc::new(Semaphore::new(config.limits.max_connections)),
         };
@@ -188,6 +188,7 @@ impl App {
                 ide,
                 FileStreams::new(
                     internal.clone(),
+                    &reach,
                     secrets.agent_secret.clone(),
                     Arc::clone(&streams),
                 ),

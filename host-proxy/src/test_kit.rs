@@ -95,6 +95,7 @@ impl StreamAuthority for FakeAuthority {
             grant: self.grant,
             ctype: ContainerType::Dev,
             agent_address: self.ide_address.clone(),
+            machine: Machine::default(),
             expires_at_ms: i64::MAX,
         })
     }
@@ -145,7 +146,12 @@ impl Stage {
         let edge = Arc::new(Edge::new(
             ComponentApi::Remote(Box::new(RemoteApi::new(&base).unwrap())),
             proxy,
-            FileStreams::new(authority.clone(), "secret".to_owned(), Arc::clone(&streams)),
+            FileStreams::new(
+                authority.clone(),
+                &reach("here"),
+                "secret".to_owned(),
+                Arc::clone(&streams),
+            ),
             HostSuffix::local(),
             limits,
             Arc::new(Metrics::default()),

@@ -1,13 +1,11 @@
 //! The WASI export. Wiring only.
 
-use std::sync::Arc;
-
 use spin_sdk::http::IntoResponse;
 use spin_sdk::http_service;
-use zlh_agents::{Agents, HttpAgents};
+use zlh_agents::Agents;
 use zlh_authn::guest::IdentityVerifier;
 use zlh_authn::with_verifier;
-use zlh_guest::{serve, system_clock, variable};
+use zlh_guest::{serve, system_clock};
 use zlh_storage::Database;
 
 use crate::routes::{Files, router};
@@ -20,10 +18,7 @@ async fn handle(request: spin_sdk::http::Request) -> impl IntoResponse {
     serve(request, async || {
         let files = Files {
             database: Database,
-            agents: Agents::new(
-                Arc::new(HttpAgents { max_answer_bytes: MAX_ANSWER_BYTES }),
-                variable("agent_token_secret").await?,
-            ),
+            agents: Agents::from_variables(MAX_ANSWER_BYTES).await?,
             clock: system_clock,
         };
         Ok(with_verifier(router(files), IdentityVerifier(Database)))

@@ -15,8 +15,6 @@ use http::header::{
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 use http_body::{Frame, SizeHint};
 use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tokio_util::sync::WaitForCancellationFutureOwned;
 use zlh_agent_protocol::agent::agent_token;
 use zlh_agent_protocol::internal::{CheckStream, StreamAccess, StreamKind};
@@ -26,13 +24,14 @@ use super::registry::{Registry, StreamGuard};
 use crate::answer::{self, Code};
 use crate::api::{CallError, InternalApi};
 use crate::body::{self, Body, BoxError};
+use crate::reach::{Connector, Place, Reach, Service};
 
-/// The agent is on this machine or in this network.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// An agent answers a request without a body once the disk did. One with a body ends by its own rules: the agent
 /// breaks off a silent one, and the registry one whose time is over.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 const IDLE_TIMEOUT: Duration = Duration::from_secs(20);
+/// Connections that are kept for each agent.
+const MAX_IDLE: usize = 2;
 /// What an agent is told of a client's request.
 const REQUEST_HEADERS: [HeaderName; 4] = [CONTENT_LENGTH, CONTENT_TYPE, RANGE, IF_RANGE];
 /// What a client is told of an agent's answer.
@@ -95,27 +94,22 @@ impl FileStream {
 /// Carries file streams.
 pub struct FileStreams {
     authority: Arc<dyn StreamAuthority>,
-    client: Client<HttpConnector, Body>,
+    client: Client<Connector, Body>,
     secret: String,
     streams: Arc<Registry>,
 }
 
 impl FileStreams {
-    /// Streams that `authority` allows, noted in `streams`; each agent is shown the token made with `secret`.
+    /// Streams that `authority` allows, on the way that `reach` knows, noted in `streams`; each agent is shown the
+    /// token made with `secret`.
     #[must_use]
     pub fn new(
         authority: Arc<dyn StreamAuthority>,
+        reach: &Arc<Reach>,
         secret: String,
         streams: Arc<Registry>,
     ) -> Self {
-        let mut connector = HttpConnector::new();
-        connector.set_nodelay(true);
-        connector.set_connect_timeout(Some(CONNECT_TIMEOUT));
-        let client = Client::builder(TokioExecutor::new())
-            .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(IDLE_TIMEOUT)
-            .build(connector);
-        Self { authority, client, secret, streams }
+        Self { authority, client: reach.pool(IDLE_TIMEOUT, MAX_IDLE), secret, streams }
     }
 
     /// Answers one request.
@@ -198,12 +192,22 @@ impl FileStreams {
         let token =
             agent_token(self.secret.as_bytes(), access.grant.vmid, access.grant.instance_id);
         let query = parts.uri.query().map(|query| format!("?{query}")).unwrap_or_default();
+        let place = Place {
+            vmid: access.grant.vmid,
+            instance: access.grant.instance_id,
+            service: Service::Agent,
+            address: access.agent_address.clone(),
+            machine: access.machine.clone(),
+        };
+        let uri = place.pool_uri(&format!("{}{query}", stream.agent_path()));
+        let unreachable = (Code::Unavailable, "the container does not answer at the moment");
         let mut prepared = Request::builder()
             .method(parts.method)
-            .uri(format!("http://{}{}{query}", access.agent_address, stream.agent_path()))
+            .uri(uri.ok_or(unreachable)?)
             .header(AUTHORIZATION, format!("Bearer {token}"))
             .body(Guarded::over(body, guard))
-            .map_err(|_| (Code::Unavailable, "the container does not answer at the moment"))?;
+            .map_err(|_| unreachable)?;
+        prepared.headers_mut().insert(HOST, HeaderValue::from_static("agent"));
         copy(&REQUEST_HEADERS, &parts.headers, prepared.headers_mut());
         Ok(prepared)
     }
