@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use http::header::{
     ACCEPT_RANGES, AUTHORIZATION, CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_LENGTH,
-    CONTENT_RANGE, CONTENT_TYPE, ETAG, IF_RANGE, RANGE, X_CONTENT_TYPE_OPTIONS,
+    CONTENT_RANGE, CONTENT_TYPE, ETAG, HOST, IF_RANGE, RANGE, X_CONTENT_TYPE_OPTIONS,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 use http_body::{Frame, SizeHint};
@@ -144,7 +144,7 @@ impl FileStreams {
             tokio::time::timeout(HEAD_TIMEOUT, answered).await.ok()?.ok()
         };
         let answered = tokio::select! {
-            () = guard.closed() => return Err((Code::Unauthenticated, "not authenticated")),
+            _ = guard.closed() => return Err((Code::Unauthenticated, "not authenticated")),
             answered = answered => answered,
         };
         let answered =
@@ -204,10 +204,10 @@ impl FileStreams {
         let mut prepared = Request::builder()
             .method(parts.method)
             .uri(uri.ok_or(unreachable)?)
+            .header(HOST, &access.agent_address)
             .header(AUTHORIZATION, format!("Bearer {token}"))
             .body(Guarded::over(body, guard))
             .map_err(|_| unreachable)?;
-        prepared.headers_mut().insert(HOST, HeaderValue::from_static("agent"));
         copy(&REQUEST_HEADERS, &parts.headers, prepared.headers_mut());
         Ok(prepared)
     }

@@ -165,7 +165,6 @@ impl StreamGuard {
     }
 
     /// The same, for who does not borrow.
-    #[must_use]
     pub fn closed_owned(&self) -> WaitForCancellationFutureOwned {
         self.close.clone().cancelled_owned()
     }

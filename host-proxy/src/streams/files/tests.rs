@@ -118,9 +118,9 @@ async fn streams_break_off_when_their_right_ends() {
 
     stage.revoke();
 
-    assert_eq!(uploading.rest().await, "", "the agent sees that it broke off");
+    assert_eq!(uploading.rest().await, b"", "the agent sees that it broke off");
     assert_eq!(sender.head().await.split(' ').nth(1), Some("401"));
-    assert_eq!(receiver.rest().await, "");
+    assert_eq!(receiver.rest().await, b"");
     drop((sender, receiver, downloading));
 }
 
