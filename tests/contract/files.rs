@@ -59,6 +59,8 @@ async fn the_containers_agent_is_asked_and_answers_for_itself() {
         ("read", 200, r#"{"path":"a b","content":"x","modifiedAt":"2026-01-01T00:00:00Z"}"#),
         ("delete", 204, ""),
     ];
+    // Each keeps its port: connections to an earlier one may still be open.
+    let mut agents = Vec::new();
     for (verb, status, answer) in cases {
         let agent = host.agent(status, answer).await;
         let there = host.created(&session, agent.address.port(), 2).await;
@@ -70,6 +72,7 @@ async fn the_containers_agent_is_asked_and_answers_for_itself() {
         if status == 200 {
             assert_eq!(reply.json(), serde_json::from_str::<Value>(answer).unwrap());
         }
+        agents.push(agent);
     }
     for (verb, body, status) in changes() {
         let agent = host.agent(status, ENTRY).await;
@@ -79,6 +82,7 @@ async fn the_containers_agent_is_asked_and_answers_for_itself() {
 
         assert_eq!(reply.json()["sizeBytes"], 1);
         assert_eq!(agent.asked(), [format!("POST /dev/files/{verb}")]);
+        agents.push(agent);
     }
 }
 
@@ -86,6 +90,7 @@ async fn the_containers_agent_is_asked_and_answers_for_itself() {
 async fn what_the_agent_refuses_is_refused_with_its_words() {
     let host = Host::start().await;
     let session = host.somebody("ann").await;
+    let mut agents = Vec::new();
     for (status, code) in [
         (404, "not_found"),
         (409, "conflict"),
@@ -100,6 +105,7 @@ async fn what_the_agent_refuses_is_refused_with_its_words() {
             assert_eq!(reply.json()["code"], code);
             assert_eq!(reply.json()["details"]["error"], "no, because");
         }
+        agents.push(agent);
     }
 }
 
