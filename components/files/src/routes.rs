@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 use serde_json::json;
 use zlh_agent_protocol::files::{
     ArchiveFiles, Content, Entry, FilePath, ListFiles, Listing, MAX_TEXT_BYTES, MakeFolder,
-    MoveFile, RevertFile, WriteFile,
+    MoveFile, PathWithin, RevertFile, WriteFile,
 };
 use zlh_agents::{Agent, Agents, Refused};
 use zlh_api::{
@@ -71,7 +71,7 @@ async fn list_files(
     get,
     path = "/api/dev/{id}/files/stat",
     tag = "files",
-    params(("id" = Vmid, Path), FilePath),
+    params(("id" = Vmid, Path), PathWithin),
     security(("token" = [])),
     responses((status = 200, body = Entry), Invalid, Unauthenticated, NotFound, Conflict, Failure, Refused),
 )]
@@ -79,7 +79,7 @@ async fn stat_file(
     State(files): State<Files>,
     actor: Actor,
     Path(vmid): Path<Vmid>,
-    Query(_): Query<FilePath>,
+    Query(_): Query<PathWithin>,
     RawQuery(query): RawQuery,
 ) -> Result<Json<Entry>, ApiError> {
     look(&files, &actor, vmid, ("stat", query), "look at the file").await

@@ -22,6 +22,7 @@
 //! 422 for what is refused on principle, 507 when the disk is full.
 
 use serde::{Deserialize, Serialize};
+use utoipa::openapi::schema::{Array, Object, Type};
 use utoipa::{IntoParams, ToSchema};
 
 /// Longest path, in bytes.
@@ -35,6 +36,29 @@ pub const DEFAULT_LISTED: usize = 200;
 /// Most paths of one [`ArchiveFiles`].
 pub const MAX_ARCHIVED: usize = 100;
 
+/// Names that are neither empty nor `.` nor `..`, and have no `/` and no zero byte.
+const NAMES: &str = r"(\.{0,2}[^./\x00]|\.{3})[^/\x00]*(/(\.{0,2}[^./\x00]|\.{3})[^/\x00]*)*/?";
+
+/// Below the folder.
+fn below() -> Object {
+    path(format!("^{NAMES}$"))
+}
+
+/// Below the folder, or itself.
+fn within() -> Object {
+    path(format!("^({NAMES})?$"))
+}
+
+fn path(pattern: String) -> Object {
+    let described = Object::builder().schema_type(Type::String).pattern(Some(pattern));
+    described.description(Some("Names with `/` between them, 1,024 bytes at most.")).build()
+}
+
+fn several_below() -> Array {
+    let described = Array::builder().items(below()).min_items(Some(1));
+    described.max_items(Some(MAX_ARCHIVED)).description(Some("What to pack.")).build()
+}
+
 /// Which folder, and which part of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
@@ -42,6 +66,7 @@ pub const MAX_ARCHIVED: usize = 100;
 pub struct ListFiles {
     /// The folder; empty for the outermost.
     #[serde(default)]
+    #[param(schema_with = within)]
     pub path: String,
     /// Names up to this one are left out: `next` of the page before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -58,6 +83,17 @@ pub struct ListFiles {
 #[into_params(parameter_in = Query)]
 pub struct FilePath {
     /// The file or folder.
+    #[param(schema_with = below)]
+    pub path: String,
+}
+
+/// Which file, or the folder itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct PathWithin {
+    /// The file or folder; empty for the outermost.
+    #[param(schema_with = within)]
     pub path: String,
 }
 
@@ -127,6 +163,7 @@ pub struct Content {
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct WriteFile {
     /// The file.
+    #[schema(schema_with = below)]
     pub path: String,
     /// All of it.
     pub content: String,
@@ -140,6 +177,7 @@ pub struct WriteFile {
 #[serde(deny_unknown_fields)]
 pub struct MakeFolder {
     /// The folder.
+    #[schema(schema_with = below)]
     pub path: String,
 }
 
@@ -148,8 +186,10 @@ pub struct MakeFolder {
 #[serde(deny_unknown_fields)]
 pub struct MoveFile {
     /// What there is.
+    #[schema(schema_with = below)]
     pub from: String,
     /// What there will be.
+    #[schema(schema_with = below)]
     pub to: String,
 }
 
@@ -158,8 +198,10 @@ pub struct MoveFile {
 #[serde(deny_unknown_fields)]
 pub struct ArchiveFiles {
     /// What to pack, 1 to 100.
+    #[schema(schema_with = several_below)]
     pub paths: Vec<String>,
     /// The archive.
+    #[schema(schema_with = below)]
     pub to: String,
 }
 
@@ -168,6 +210,7 @@ pub struct ArchiveFiles {
 #[serde(deny_unknown_fields)]
 pub struct RevertFile {
     /// The file.
+    #[schema(schema_with = below)]
     pub path: String,
 }
 
