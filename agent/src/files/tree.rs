@@ -77,7 +77,7 @@ impl Files {
         self.check(Act::Arrange, &from)?;
         self.check(Act::Arrange, &to)?;
         if to.is_within(&from) {
-            return Err(FileError::Invalid("`to` lies in `from`".to_owned()));
+            return Err(FileError::Conflict("`to` lies in `from`".to_owned()));
         }
         self.free_place(&to)?;
         Ok((from, to))

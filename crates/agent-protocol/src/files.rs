@@ -36,17 +36,22 @@ pub const DEFAULT_LISTED: usize = 200;
 /// Most paths of one [`ArchiveFiles`].
 pub const MAX_ARCHIVED: usize = 100;
 
-/// Names that are neither empty nor `.` nor `..`, and have no `/` and no zero byte.
-const NAMES: &str = r"(\.{0,2}[^./\x00]|\.{3})[^/\x00]*(/(\.{0,2}[^./\x00]|\.{3})[^/\x00]*)*/?";
+/// A name that is neither empty nor `.` nor `..`, and has no `/` and no zero byte.
+const NAME: &str = r"(\.{0,2}[^./\x00]|\.{3})[^/\x00]*";
 
 /// Below the folder.
 fn below() -> Object {
-    path(format!("^{NAMES}$"))
+    path(format!("^{NAME}(/{NAME})*/?$"))
 }
 
 /// Below the folder, or itself.
 fn within() -> Object {
-    path(format!("^({NAMES})?$"))
+    path(format!("^({NAME}(/{NAME})*/?)?$"))
+}
+
+/// An archive below the folder.
+fn archive() -> Object {
+    path(format!(r"^({NAME}/)*[^/\x00]*\.tar\.gz$"))
 }
 
 fn path(pattern: String) -> Object {
@@ -83,7 +88,7 @@ pub struct ListFiles {
 #[into_params(parameter_in = Query)]
 pub struct FilePath {
     /// The file or folder.
-    #[param(schema_with = below)]
+    #[param(required, schema_with = below)]
     pub path: String,
 }
 
@@ -93,7 +98,7 @@ pub struct FilePath {
 #[into_params(parameter_in = Query)]
 pub struct PathWithin {
     /// The file or folder; empty for the outermost.
-    #[param(schema_with = within)]
+    #[param(required, schema_with = within)]
     pub path: String,
 }
 
@@ -201,7 +206,7 @@ pub struct ArchiveFiles {
     #[schema(schema_with = several_below)]
     pub paths: Vec<String>,
     /// The archive.
-    #[schema(schema_with = below)]
+    #[schema(schema_with = archive)]
     pub to: String,
 }
 
