@@ -88,7 +88,10 @@ pub struct ListFiles {
 #[into_params(parameter_in = Query)]
 pub struct FilePath {
     /// The file or folder.
-    #[param(required, schema_with = below)]
+    // A schema made by a function would make the parameter optional.
+    #[param(
+        pattern = r"^(\.{0,2}[^./\x00]|\.{3})[^/\x00]*(/(\.{0,2}[^./\x00]|\.{3})[^/\x00]*)*/?$"
+    )]
     pub path: String,
 }
 
@@ -98,7 +101,9 @@ pub struct FilePath {
 #[into_params(parameter_in = Query)]
 pub struct PathWithin {
     /// The file or folder; empty for the outermost.
-    #[param(required, schema_with = within)]
+    #[param(
+        pattern = r"^((\.{0,2}[^./\x00]|\.{3})[^/\x00]*(/(\.{0,2}[^./\x00]|\.{3})[^/\x00]*)*/?)?$"
+    )]
     pub path: String,
 }
 
