@@ -183,19 +183,22 @@ impl App {
             metrics: Arc::clone(&metrics),
         });
         Ok(Self {
-            edge: Arc::new(Edge::new(
-                api.clone(),
-                ide,
-                FileStreams::new(
-                    internal.clone(),
-                    &reach,
-                    secrets.agent_secret.clone(),
-                    Arc::clone(&streams),
-                ),
-                config.ide.suffix.clone(),
-                config.limits,
-                Arc::clone(&metrics),
-            )),
+            edge: Arc::new(
+                Edge::new(
+                    api.clone(),
+                    ide,
+                    FileStreams::new(
+                        internal.clone(),
+                        &reach,
+                        secrets.agent_secret.clone(),
+                        Arc::clone(&streams),
+                    ),
+                    config.ide.suffix.clone(),
+                    config.limits,
+                    Arc::clone(&metrics),
+                )
+                .behind(config.trusted_proxies.clone()),
+            ),
             admin: Admin {
                 components: component_admin(&api, &internal, &secrets),
                 api: internal.clone(),

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::component_host::{AllowListOptions, is_key};
+use crate::edge::client::TrustedProxies;
 use crate::ide_proxy::host::HostSuffix;
 
 mod component_variables;
@@ -67,6 +68,9 @@ pub struct Config {
     pub bootstrap_password: Option<Secret>,
     /// Bounds of the listeners.
     pub limits: EdgeLimits,
+    /// `ZLH_TRUSTED_PROXIES`: addresses and networks, separated by commas, of proxies in front of us: what they say
+    /// in `X-Forwarded-For` is who asks; default none.
+    pub trusted_proxies: TrustedProxies,
     /// `ZLH_COMPONENT_ALLOW_LIST`: signed list of the component files that may run, and
     /// `ZLH_COMPONENT_ALLOW_LIST_KEY`: the minisign public key that it is signed for; default none: all may.
     pub component_allow_list: Option<AllowListOptions>,
@@ -250,6 +254,12 @@ impl Config {
                 },
             )?,
             limits: edge_limits(&source)?,
+            trusted_proxies: source.parse(
+                "ZLH_TRUSTED_PROXIES",
+                TrustedProxies::default(),
+                "comma-separated addresses and networks such as `10.0.0.0/8`",
+                TrustedProxies::parse,
+            )?,
             component_allow_list: component_allow_list(&source)?,
             variables: environment.variables.clone(),
         })

@@ -20,12 +20,14 @@ use crate::metrics::Metrics;
 use crate::streams::files::{FileStream, FileStreams};
 use crate::traces;
 
+pub mod client;
 pub mod headers;
 pub mod listener;
 pub mod target;
 #[cfg(test)]
 mod tests;
 
+use client::TrustedProxies;
 use target::Authority;
 
 /// Set on every answer, and on every request that is passed on.
@@ -34,7 +36,7 @@ pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Where a request comes from.
 #[derive(Debug, Clone)]
 pub struct Origin {
-    /// The other end of the connection.
+    /// The other end of the connection, or of the one that a trusted proxy speaks for.
     pub client: SocketAddr,
     /// The `Host` header, checked.
     pub authority: Authority,
@@ -49,6 +51,7 @@ pub struct Edge {
     files: FileStreams,
     suffix: HostSuffix,
     limits: EdgeLimits,
+    trusted_proxies: TrustedProxies,
     metrics: Arc<Metrics>,
 }
 
@@ -72,7 +75,14 @@ impl Edge {
         limits: EdgeLimits,
         metrics: Arc<Metrics>,
     ) -> Self {
-        Self { api, ide, files, suffix, limits, metrics }
+        let trusted_proxies = TrustedProxies::default();
+        Self { api, ide, files, suffix, limits, trusted_proxies, metrics }
+    }
+
+    /// The same behind proxies.
+    #[must_use]
+    pub fn behind(self, trusted_proxies: TrustedProxies) -> Self {
+        Self { trusted_proxies, ..self }
     }
 
     /// Answers one request.
@@ -80,8 +90,9 @@ impl Edge {
         &self,
         door: Door,
         request: Request<Incoming>,
-        client: SocketAddr,
+        peer: SocketAddr,
     ) -> Response<Body> {
+        let client = self.trusted_proxies.client(peer, request.headers());
         let started = Instant::now();
         let request_id = new_request_id();
         let method = request.method().clone();

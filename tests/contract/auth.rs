@@ -6,7 +6,8 @@ use system_tests::api::PASSWORD;
 use system_tests::host::Host;
 
 use crate::{
-    assert_invalid, assert_too_large, assert_unauthenticated, with, with_unknown, without,
+    assert_invalid, assert_not_found, assert_rate_limited, assert_too_large,
+    assert_unauthenticated, with, with_unknown, without,
 };
 
 #[tokio::test]
@@ -189,7 +190,7 @@ async fn a_body_that_is_too_large_is_not_read() {
     let host = Host::start().await;
     let session = host.somebody("ann").await;
 
-    for route in ["register", "login", "refresh"] {
+    for route in ["register", "login", "refresh", "password"] {
         assert_too_large(&session, Method::POST, &format!("/api/auth/{route}")).await;
     }
     assert_too_large(&session, Method::PATCH, "/api/auth/me").await;
@@ -200,13 +201,86 @@ async fn nobody_can_see_or_end_a_login_without_its_token() {
     let host = Host::start().await;
 
     assert_unauthenticated(&host.api.call(Method::GET, "/api/auth/me", None, None).await);
-    assert_unauthenticated(&host.api.call(Method::POST, "/api/auth/logout", None, None).await);
+    let session = "/api/auth/sessions/00000000-0000-4000-8000-000000000000";
+    assert_unauthenticated(&host.api.call(Method::GET, "/api/auth/sessions", None, None).await);
+    assert_unauthenticated(&host.api.call(Method::DELETE, session, None, None).await);
+    for route in ["logout", "logout-all"] {
+        let path = format!("/api/auth/{route}");
+        assert_unauthenticated(&host.api.call(Method::POST, &path, None, None).await);
+    }
     for header in ["Bearer", "Bearer ", "Basic YTpi", "Token x", "Bearer a b"] {
         let headers = [("authorization", header)];
         assert_unauthenticated(
             &host.api.call_with(Method::GET, "/api/auth/me", &headers, None).await,
         );
     }
+}
+
+#[tokio::test]
+async fn one_ends_a_login_elsewhere_and_then_all_of_them() {
+    let host = Host::start().await;
+    let (here, elsewhere) = (host.somebody("ann").await, host.api.login("ann").await);
+    let foreign = host.somebody("eve").await;
+
+    let list = here.get("/api/auth/sessions").await.expect(200).json();
+    let sessions = list["sessions"].as_array().unwrap();
+    assert_eq!((&list["ok"], sessions.len()), (&json!(true), 2), "{list}");
+    let other = sessions.iter().find(|session| session["current"] == false).unwrap();
+    let path = format!("/api/auth/sessions/{}", other["id"].as_str().unwrap());
+
+    assert_not_found(&foreign.call(Method::DELETE, &path, None).await);
+    assert_not_found(&here.call(Method::DELETE, "/api/auth/sessions/1", None).await);
+    here.call(Method::DELETE, &path, None).await.expect(200);
+    assert_unauthenticated(&elsewhere.get("/api/auth/me").await);
+    here.post("/api/auth/logout-all").await.expect(200);
+    assert_unauthenticated(&here.get("/api/auth/me").await);
+    foreign.get("/api/auth/me").await.expect(200);
+}
+
+#[tokio::test]
+async fn another_password_ends_the_other_logins() {
+    let host = Host::start().await;
+    let (here, elsewhere) = (host.somebody("ann").await, host.api.login("ann").await);
+    let body = json!({ "currentPassword": PASSWORD, "newPassword": "another horse" });
+    let path = "/api/auth/password";
+
+    for wrong in [
+        with_unknown(&body),
+        without(&body, "currentPassword"),
+        with(&body, "currentPassword", json!("wrong horse")),
+        with(&body, "newPassword", json!("short")),
+    ] {
+        assert_invalid(&here.call(Method::POST, path, Some(&wrong)).await);
+    }
+    assert_unauthenticated(&host.api.call(Method::POST, path, None, Some(&body)).await);
+    here.call(Method::POST, path, Some(&body)).await.expect(200);
+
+    here.get("/api/auth/me").await.expect(200);
+    assert_unauthenticated(&elsewhere.get("/api/auth/me").await);
+    let login = json!({ "identifier": "ann", "password": "another horse" });
+    host.api.call(Method::POST, "/api/auth/login", None, Some(&login)).await.expect(200);
+}
+
+#[tokio::test]
+async fn who_guesses_passwords_has_to_wait() {
+    let host = Host::start().await;
+    let session = host.somebody("ann").await;
+    let guess = json!({ "identifier": "ann", "password": "wrong horse" });
+    let change = json!({ "currentPassword": "wrong horse", "newPassword": "another horse" });
+
+    // Each wrong one that is not refused makes the next wait longer.
+    let mut statuses = Vec::new();
+    for (path, body, wrong) in
+        [("/api/auth/login", &guess, 401), ("/api/auth/password", &change, 400)]
+    {
+        let mut reply = session.call(Method::POST, path, Some(body)).await;
+        while reply.status == wrong {
+            statuses.push(wrong);
+            reply = session.call(Method::POST, path, Some(body)).await;
+        }
+        assert_rate_limited(&reply);
+    }
+    assert!(statuses.len() >= 10, "{statuses:?}");
 }
 
 #[tokio::test]

@@ -48,6 +48,14 @@ fn assert_invalid(reply: &Reply) {
     assert_eq!(reply.json()["code"], "invalid");
 }
 
+/// What a route answers to what is tried too often.
+#[track_caller]
+fn assert_rate_limited(reply: &Reply) {
+    assert_eq!(reply.status, 429, "{}", reply.text());
+    assert_eq!(reply.json()["code"], "rate_limited");
+    assert!(reply.headers.contains_key("retry-after"));
+}
+
 /// What a route answers to a body that is larger than any that it takes.
 async fn assert_too_large(session: &Session, method: Method, path: &str) {
     let body = json!({ "name": "x".repeat(70_000) });

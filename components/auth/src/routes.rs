@@ -1,18 +1,23 @@
-//! Handlers: `account` for what a user is, `session` for logins, `internal` for the operator.
+//! Handlers: `account` for what a user is, `login` and `sessions` for logins, `password` for changing it,
+//! `internal` for the operator.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use axum::Router;
-use zlh_api::ApiError;
+use serde::Serialize;
+use utoipa::ToSchema;
+use zlh_api::{ApiError, Json};
 use zlh_guest::Clock;
 use zlh_ids::{SessionId, UserId};
 use zlh_storage::{Database, StoreError};
 
 mod account;
 mod internal;
-mod session;
+mod login;
+mod password;
+mod sessions;
 
 /// Makes access tokens.
 #[async_trait]
@@ -43,7 +48,20 @@ pub struct Auth {
     pub clock: Clock,
 }
 
-zlh_api::operations!(pub Auth: ; account, session);
+zlh_api::operations!(pub Auth: ; account, login, password, sessions);
+
+/// An answer that there is nothing to add to.
+#[derive(Serialize, ToSchema)]
+struct Done {
+    ok: bool,
+    message: &'static str,
+}
+
+impl Done {
+    fn because(message: &'static str) -> Json<Self> {
+        Json(Self { ok: true, message })
+    }
+}
 
 /// The routes of this component, those for host-proxies included.
 pub fn router(auth: Auth) -> Router {

@@ -1,14 +1,12 @@
-//! Accounts, sessions and refresh tokens. Owns all three tables.
+//! Accounts. Their sessions are in `sessions`.
+
+pub(crate) mod sessions;
 
 use zlh_authn::Role;
-use zlh_ids::{SessionId, UserId};
+use zlh_ids::UserId;
 use zlh_storage::{Db, Row, StoreError, Value};
 
 use crate::model::{Email, PersonName, Username};
-
-/// Sessions that are forgotten when one is opened: more than one, so that they grow fewer, and few, so that a
-/// login stays fast.
-const FORGOTTEN_AT_ONCE: i64 = 20;
 
 /// An account to be made.
 pub(crate) struct NewUser<'a> {
@@ -45,20 +43,6 @@ pub(crate) struct Login {
     pub(crate) user_id: UserId,
     pub(crate) password_hash: String,
     pub(crate) disabled: bool,
-}
-
-/// A refresh token as it was found.
-pub(crate) struct RefreshToken {
-    pub(crate) session_id: SessionId,
-    pub(crate) user_id: UserId,
-    /// It was exchanged before.
-    pub(crate) used: bool,
-    /// Nobody used it for too long.
-    pub(crate) expired: bool,
-    /// The session lasts, and the account is not disabled.
-    pub(crate) session_live: bool,
-    /// When the session ends, in Unix milliseconds.
-    pub(crate) session_expires_at_ms: i64,
 }
 
 /// Adds the account. False when the address or the name is taken.
@@ -154,100 +138,25 @@ pub(crate) async fn rename(
     .await
 }
 
-/// Opens a session, and forgets some of those that would be over by now. Their refresh tokens are kept until
-/// then, used ones too: by them a copy is noticed.
-pub(crate) async fn add_session(
-    db: &Db,
-    id: SessionId,
-    user: UserId,
-    now_ms: i64,
-    expires_at_ms: i64,
-) -> Result<(), StoreError> {
-    forget_sessions(db, now_ms).await?;
-    db.execute(
-        "INSERT INTO sessions (id, user_id, created_at, expires_at) VALUES ($1, $2, $3, $4)",
-        &[Value::text(id), Value::text(user), now_ms.into(), expires_at_ms.into()],
-    )
-    .await
+pub(crate) async fn password_hash(db: &Db, id: UserId) -> Result<Option<String>, StoreError> {
+    let sql = "SELECT password_hash FROM users WHERE id = $1";
+    let row = db.query_one(sql, &[Value::text(id)]).await?;
+    row.map(|row| row.get(0)).transpose()
 }
 
-async fn forget_sessions(db: &Db, now_ms: i64) -> Result<(), StoreError> {
-    let oldest = [now_ms.into(), FORGOTTEN_AT_ONCE.into()];
-    db.execute(
-        "DELETE FROM refresh_tokens WHERE session_id IN \
-         (SELECT id FROM sessions WHERE expires_at <= $1 ORDER BY expires_at, id LIMIT $2)",
-        &oldest,
-    )
-    .await?;
-    db.execute(
-        "DELETE FROM sessions WHERE id IN \
-         (SELECT id FROM sessions WHERE expires_at <= $1 ORDER BY expires_at, id LIMIT $2) \
-         AND NOT EXISTS (SELECT 1 FROM refresh_tokens WHERE session_id = sessions.id)",
-        &oldest,
-    )
-    .await
-}
-
-pub(crate) async fn end_session(
+/// Replaces the password, unless it changed since it was checked. False when it did.
+pub(crate) async fn set_password(
     db: &Db,
-    id: SessionId,
-    reason: &str,
+    id: UserId,
+    old_hash: &str,
+    new_hash: &str,
     now_ms: i64,
-) -> Result<(), StoreError> {
-    db.execute(
-        "UPDATE sessions SET ended_at = $2, end_reason = $3 WHERE id = $1 AND ended_at IS NULL",
-        &[Value::text(id), now_ms.into(), reason.into()],
-    )
-    .await
-}
-
-pub(crate) async fn add_refresh_token(
-    db: &Db,
-    hash: &str,
-    session: SessionId,
-    now_ms: i64,
-    expires_at_ms: i64,
-) -> Result<(), StoreError> {
-    db.execute(
-        "INSERT INTO refresh_tokens (hash, session_id, created_at, expires_at) VALUES ($1, $2, $3, $4)",
-        &[hash.into(), Value::text(session), now_ms.into(), expires_at_ms.into()],
-    )
-    .await
-}
-
-pub(crate) async fn refresh_token(
-    db: &Db,
-    hash: &str,
-    now_ms: i64,
-) -> Result<Option<RefreshToken>, StoreError> {
+) -> Result<bool, StoreError> {
     let row = db
         .query_one(
-            "SELECT s.id, s.user_id, s.expires_at, r.used_at, r.expires_at, \
-             CASE WHEN s.ended_at IS NULL AND s.expires_at > $2 AND u.disabled_at IS NULL THEN 1 ELSE 0 END \
-             FROM refresh_tokens r JOIN sessions s ON s.id = r.session_id JOIN users u ON u.id = s.user_id \
-             WHERE r.hash = $1",
-            &[hash.into(), now_ms.into()],
+            "UPDATE users SET password_hash = $3, updated_at = $4 WHERE id = $1 AND password_hash = $2 RETURNING id",
+            &[Value::text(id), old_hash.into(), new_hash.into(), now_ms.into()],
         )
         .await?;
-    let read = |row: Row| -> Result<_, StoreError> {
-        let used_at: Option<i64> = row.get(3)?;
-        let (expires_at, session_live): (i64, i64) = (row.get(4)?, row.get(5)?);
-        Ok(RefreshToken {
-            session_id: row.parse(0)?,
-            user_id: row.parse(1)?,
-            used: used_at.is_some(),
-            expired: expires_at <= now_ms,
-            session_live: session_live == 1,
-            session_expires_at_ms: row.get(2)?,
-        })
-    };
-    row.map(read).transpose()
-}
-
-pub(crate) async fn use_refresh_token(db: &Db, hash: &str, now_ms: i64) -> Result<(), StoreError> {
-    db.execute(
-        "UPDATE refresh_tokens SET used_at = $2 WHERE hash = $1",
-        &[hash.into(), now_ms.into()],
-    )
-    .await
+    Ok(row.is_some())
 }

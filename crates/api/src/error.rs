@@ -2,6 +2,7 @@
 
 use std::error::Error as StdError;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::response::{IntoResponse, Response};
 use http::header::{RETRY_AFTER, WWW_AUTHENTICATE};
@@ -40,6 +41,12 @@ pub enum ApiError {
     Conflict {
         /// What stands in the way.
         message: String,
+    },
+    /// Too often. The same request is taken later.
+    #[error("too many attempts, try again later")]
+    RateLimited {
+        /// When.
+        retry_after: Duration,
     },
     /// The body is larger than this API takes.
     #[error("the body is too large")]
@@ -123,6 +130,7 @@ impl ApiError {
             Self::Forbidden => Code::Forbidden,
             Self::NotFound => Code::NotFound,
             Self::Conflict { .. } => Code::Conflict,
+            Self::RateLimited { .. } => Code::RateLimited,
             Self::TooLarge => Code::TooLarge,
             Self::MethodNotAllowed => Code::MethodNotAllowed,
             Self::Internal { .. } => Code::Internal,
@@ -147,18 +155,20 @@ impl IntoResponse for ApiError {
             Self::Agent { details, .. } => (None, Some(details.clone()).filter(Value::is_object)),
             _ => (None, None),
         };
+        let retry_after = match &self {
+            Self::RateLimited { retry_after } => Some(retry_after.as_millis().div_ceil(1000)),
+            _ if self.status() == StatusCode::SERVICE_UNAVAILABLE => Some(1),
+            _ => None,
+        };
         let body =
             ErrorBody { error: self.to_string(), code: self.code().as_str(), field, details };
         let mut response = (self.status(), axum::Json(body)).into_response();
         let headers = response.headers_mut();
-        match self.status() {
-            StatusCode::UNAUTHORIZED => {
-                headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-            }
-            StatusCode::SERVICE_UNAVAILABLE => {
-                headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
-            }
-            _ => {}
+        if self.status() == StatusCode::UNAUTHORIZED {
+            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        if let Some(seconds) = retry_after.and_then(|s| HeaderValue::try_from(s.to_string()).ok()) {
+            headers.insert(RETRY_AFTER, seconds);
         }
         if response.status().is_server_error() {
             response.extensions_mut().insert(Cause(Arc::new(self)));

@@ -40,6 +40,15 @@ pub struct Conflict(pub ErrorBody);
 #[response(status = 413, description = "The body is too large")]
 pub struct TooLarge(pub ErrorBody);
 
+/// 429.
+#[derive(IntoResponses)]
+#[response(
+    status = 429,
+    description = "Too often",
+    headers(("Retry-After" = u32, description = "Seconds"))
+)]
+pub struct RateLimited(pub ErrorBody);
+
 /// What is not the client's doing, and can become of any request.
 #[derive(IntoResponses)]
 pub enum Failure {

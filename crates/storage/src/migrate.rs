@@ -12,6 +12,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (6, "many_hosts", include_str!("../migrations/0006_many_hosts.sql")),
     (7, "games", include_str!("../migrations/0007_games.sql")),
     (9, "gateways", include_str!("../migrations/0009_gateways.sql")),
+    (10, "logins", include_str!("../migrations/0010_logins.sql")),
 ];
 
 /// What [`migrate`] did.

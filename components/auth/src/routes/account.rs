@@ -5,14 +5,14 @@ use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use utoipa::ToSchema;
-use zlh_api::{ApiError, Conflict, Failure, Invalid, Json, TooLarge, Unauthenticated};
+use zlh_api::{ApiError, Client, Conflict, Failure, Invalid, Json, TooLarge, Unauthenticated};
 use zlh_authn::{Actor, Role};
 use zlh_guest::rfc3339;
 use zlh_ids::UserId;
 use zlh_storage::Db;
 use zlh_storage::audit::{self, Act};
 
-use super::session::{LoggedIn, start_session};
+use super::login::{LoggedIn, start_session};
 use super::{Auth, unavailable};
 use crate::model::{Email, PersonName, Username};
 use crate::password::{self, Password};
@@ -90,6 +90,7 @@ struct Profile {
 )]
 async fn register(
     State(auth): State<Auth>,
+    client: Client,
     Json(body): Json<Register>,
 ) -> Result<(StatusCode, Json<LoggedIn>), ApiError> {
     // Parse.
@@ -106,7 +107,7 @@ async fn register(
     let tx = auth.database.open().await.map_err(unavailable)?.begin().await.map_err(unavailable)?;
     let now_ms = (auth.clock)();
     let user_id = add_user(&tx, &registration, &password_hash, None, now_ms).await?;
-    let logged_in = start_session(&auth, &tx, user_id, now_ms).await?;
+    let logged_in = start_session(&auth, &tx, user_id, &client, now_ms).await?;
     tx.commit().await.map_err(unavailable)?;
     tracing::info!(user.id = %user_id, "registered an account");
 

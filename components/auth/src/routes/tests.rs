@@ -25,23 +25,34 @@ impl AccessTokens for PlainTokens {
     }
 }
 
+#[derive(Clone)]
 struct Api {
     database: Database,
     now_ms: i64,
     clock: Clock,
+    network: &'static str,
 }
 
 impl Api {
     async fn new() -> Self {
         let database = Database::in_memory().unwrap();
         zlh_storage::migrate(&database, NOW_MS).await.unwrap();
-        Self { database, now_ms: NOW_MS, clock: || NOW_MS }
+        Self { database, now_ms: NOW_MS, clock: || NOW_MS, network: "192.0.2.1" }
     }
 
     /// The same database, days later. An unused refresh token lives 14 days, a session 90.
     fn on_day<const DAY: i64>(&self) -> Self {
-        let database = self.database.clone();
-        Self { database, now_ms: NOW_MS + DAY * DAY_MS, clock: || NOW_MS + DAY * DAY_MS }
+        Self { now_ms: NOW_MS + DAY * DAY_MS, clock: || NOW_MS + DAY * DAY_MS, ..self.clone() }
+    }
+
+    /// The same database, milliseconds later.
+    fn after<const MS: i64>(&self) -> Self {
+        Self { now_ms: NOW_MS + MS, clock: || NOW_MS + MS, ..self.clone() }
+    }
+
+    /// The same database, from elsewhere.
+    fn at(&self, network: &'static str) -> Self {
+        Self { network, ..self.clone() }
     }
 
     async fn sql(&self, sql: &str, params: &[zlh_storage::Value]) -> Vec<zlh_storage::Row> {
@@ -84,6 +95,8 @@ impl Api {
             .uri(path)
             .header("content-type", "application/json")
             .header("authorization", format!("Bearer {token}"))
+            .header("x-forwarded-for", self.network)
+            .header("user-agent", "browser")
             .body(Body::from(body.to_string()))
             .unwrap();
         let (parts, body) = router.oneshot(request).await.unwrap().into_parts();
@@ -333,4 +346,204 @@ async fn only_a_host_proxy_makes_admins() {
         .post("/api/auth/login", json!({ "identifier": "root", "password": "correct horse" }))
         .await;
     assert_eq!(api.me(&login["token"]).await.1["user"]["role"], "admin");
+}
+
+async fn guess(api: &Api, name: &str) -> StatusCode {
+    api.post("/api/auth/login", json!({ "identifier": name, "password": "wrong horse" })).await.0
+}
+
+async fn guesses(api: &Api, name: &str, count: usize) {
+    for _ in 0..count {
+        assert_eq!(guess(api, name).await, StatusCode::UNAUTHORIZED);
+    }
+}
+
+/// As many wrong passwords as a network has for one account, without the time that hashing takes.
+async fn count_failures(api: &Api, scope: &str, failures: i64) {
+    let sql =
+        "INSERT INTO login_failures (scope, failures, last_at) VALUES ($1, $2, $3) RETURNING 1";
+    api.sql(sql, &[scope.into(), failures.into(), api.now_ms.into()]).await;
+}
+
+#[tokio::test]
+async fn after_ten_wrong_passwords_the_next_waits_known_account_or_not() {
+    let api = Api::new().await;
+    api.register("ann").await;
+
+    for name in ["ann", "nobody"] {
+        guesses(&api, name, 10).await;
+        assert_eq!(guess(&api, name).await, StatusCode::TOO_MANY_REQUESTS, "{name}");
+        assert_eq!(guess(&api.after::<999>(), name).await, StatusCode::TOO_MANY_REQUESTS, "{name}");
+        guesses(&api.after::<1000>(), name, 1).await;
+        let doubled = api.after::<2999>();
+        assert_eq!(guess(&doubled, name).await, StatusCode::TOO_MANY_REQUESTS, "{name}");
+        guesses(&api.after::<3000>(), name, 1).await;
+    }
+}
+
+#[tokio::test]
+async fn whoever_waits_is_not_let_in_by_the_right_password_and_is_after_that() {
+    let api = Api::new().await;
+    api.register("ann").await;
+    guesses(&api, "ann", 10).await;
+
+    let (early, _) = api.login("ann").await;
+    let (late, _) = api.after::<1000>().login("ann").await;
+
+    assert_eq!((early, late), (StatusCode::TOO_MANY_REQUESTS, StatusCode::OK));
+    guesses(&api.after::<1000>(), "ann", 10).await;
+}
+
+#[tokio::test]
+async fn guesses_at_once_are_no_more_than_guesses_in_a_row() {
+    let api = Api::new().await;
+    api.register("ann").await;
+
+    let answers = futures::future::join_all((0..30).map(|_| guess(&api, "ann"))).await;
+
+    let let_through = answers.iter().filter(|status| **status == StatusCode::UNAUTHORIZED).count();
+    assert_eq!(let_through, 10);
+}
+
+#[tokio::test]
+async fn strangers_cannot_keep_an_owner_out() {
+    let api = Api::new().await;
+    let (_, made) = api.register("ann").await;
+    let (_, me) = api.me(&made["token"]).await;
+    let account = zlh_authn::token::hash_secret(me["user"]["id"].as_str().unwrap());
+    count_failures(&api, &format!("account {account}"), 1_000_000).await;
+
+    let (stranger, _) = api.at("198.51.100.7").login("ann").await;
+    let (owner, _) = api.login("ann").await;
+
+    assert_eq!((stranger, owner), (StatusCode::TOO_MANY_REQUESTS, StatusCode::OK));
+}
+
+#[tokio::test]
+async fn a_network_that_guesses_at_many_accounts_waits_and_no_other_does() {
+    let api = Api::new().await;
+    api.register("ann").await;
+    count_failures(&api, "from 192.0.2.1", 100).await;
+
+    assert_eq!(guess(&api, "ann").await, StatusCode::TOO_MANY_REQUESTS);
+    assert_eq!(guess(&api, "another").await, StatusCode::TOO_MANY_REQUESTS);
+    guesses(&api.at("198.51.100.7"), "ann", 1).await;
+}
+
+#[tokio::test]
+async fn wrong_passwords_are_forgotten_after_a_day() {
+    let api = Api::new().await;
+    api.register("ann").await;
+    guesses(&api, "ann", 10).await;
+
+    guesses(&api.on_day::<1>(), "ann", 10).await;
+
+    assert_eq!(api.count("login_failures").await, 2, "the account from there, and the network");
+}
+
+#[tokio::test]
+async fn one_sees_ones_sessions_and_ends_those_elsewhere() {
+    let api = Api::new().await;
+    let (_, here) = api.register("ann").await;
+    let (_, there) = api.after::<60_000>().at("2001:db8::1").login("ann").await;
+    let (_, foreign) = api.register("eve").await;
+    let token = here["token"].as_str().unwrap();
+
+    let (_, list) = api.call("GET", "/api/auth/sessions", token, Value::Null).await;
+    let shown = list["sessions"].as_array().unwrap();
+
+    assert_eq!(shown.len(), 2, "{list}");
+    let facts = |n: usize| {
+        let s = &shown[n];
+        (s["current"].clone(), s["network"].clone(), s["userAgent"].clone(), s["usedAt"].clone())
+    };
+    let browser = json!("browser");
+    let (then, later) = (json!("2027-01-15T08:00:00Z"), json!("2027-01-15T08:01:00Z"));
+    assert_eq!(facts(0), (json!(false), json!("2001:db8::/64"), browser.clone(), later));
+    assert_eq!(facts(1), (json!(true), json!("192.0.2.1"), browser, then));
+
+    let path = format!("/api/auth/sessions/{}", shown[0]["id"].as_str().unwrap());
+    let foreign_token = foreign["token"].as_str().unwrap();
+    let delete = async |token| api.call("DELETE", &path, token, Value::Null).await.0;
+    assert_eq!(delete(foreign_token).await, StatusCode::NOT_FOUND);
+    assert_eq!(api.me(&there["token"]).await.0, StatusCode::OK);
+    assert_eq!(delete(token).await, StatusCode::OK);
+    assert_eq!(delete(token).await, StatusCode::NOT_FOUND, "once");
+    assert_eq!(api.me(&there["token"]).await.0, StatusCode::UNAUTHORIZED);
+    assert_eq!(api.me(&here["token"]).await.0, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn a_session_that_nobody_can_go_on_with_is_not_shown() {
+    let api = Api::new().await;
+    let (_, unused) = api.register("ann").await;
+    let (_, used) = api.login("ann").await;
+    api.on_day::<10>().refresh(&used["refreshToken"]).await;
+    let (_, new) = api.on_day::<15>().login("ann").await;
+
+    let (_, list) = api
+        .on_day::<15>()
+        .call("GET", "/api/auth/sessions", new["token"].as_str().unwrap(), Value::Null)
+        .await;
+
+    assert_eq!(list["sessions"].as_array().unwrap().len(), 2, "{list}");
+    assert_eq!(
+        api.on_day::<15>().refresh(&unused["refreshToken"]).await.0,
+        StatusCode::UNAUTHORIZED
+    );
+}
+
+#[tokio::test]
+async fn logout_everywhere_ends_every_session_of_this_user_only() {
+    let api = Api::new().await;
+    let (_, here) = api.register("ann").await;
+    let (_, there) = api.login("ann").await;
+    let (_, foreign) = api.register("eve").await;
+
+    api.call("POST", "/api/auth/logout-all", here["token"].as_str().unwrap(), Value::Null).await;
+
+    for ended in [&here, &there] {
+        assert_eq!(api.me(&ended["token"]).await.0, StatusCode::UNAUTHORIZED);
+        assert_eq!(api.refresh(&ended["refreshToken"]).await.0, StatusCode::UNAUTHORIZED);
+    }
+    assert_eq!(api.me(&foreign["token"]).await.0, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn another_password_needs_the_present_one_and_ends_all_other_sessions() {
+    let api = Api::new().await;
+    let (_, here) = api.register("ann").await;
+    let (_, there) = api.login("ann").await;
+    let token = here["token"].as_str().unwrap();
+    let change = async |current: &str, new: &str| {
+        let body = json!({ "currentPassword": current, "newPassword": new });
+        api.call("POST", "/api/auth/password", token, body).await
+    };
+
+    let (wrong, answer) = change("wrong horse", "battery staple").await;
+    assert_eq!((wrong, &answer["field"]), (StatusCode::BAD_REQUEST, &json!("currentPassword")));
+    let (short, answer) = change("correct horse", "short").await;
+    assert_eq!((short, &answer["field"]), (StatusCode::BAD_REQUEST, &json!("newPassword")));
+    assert_eq!(api.me(&there["token"]).await.0, StatusCode::OK);
+    assert_eq!(change("correct horse", "battery staple").await.0, StatusCode::OK);
+
+    assert_eq!(api.login("ann").await.0, StatusCode::UNAUTHORIZED);
+    let new = json!({ "identifier": "ann", "password": "battery staple" });
+    assert_eq!(api.post("/api/auth/login", new).await.0, StatusCode::OK);
+    assert_eq!(api.me(&here["token"]).await.0, StatusCode::OK);
+    assert_eq!(api.me(&there["token"]).await.0, StatusCode::UNAUTHORIZED);
+    assert_eq!(api.refresh(&there["refreshToken"]).await.0, StatusCode::UNAUTHORIZED);
+}
+
+#[tokio::test]
+async fn a_stolen_token_guesses_no_faster_than_a_login() {
+    let api = Api::new().await;
+    let (_, made) = api.register("ann").await;
+    guesses(&api, "ann", 10).await;
+    let body = json!({ "currentPassword": "wrong horse", "newPassword": "battery staple" });
+
+    let (status, _) =
+        api.call("POST", "/api/auth/password", made["token"].as_str().unwrap(), body).await;
+
+    assert_eq!(status, StatusCode::TOO_MANY_REQUESTS);
 }
