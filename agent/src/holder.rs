@@ -10,6 +10,7 @@ pub(crate) mod wire;
 use std::io::{Read as _, Write as _};
 use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -288,9 +289,14 @@ async fn client(held: &Arc<Held>, stream: UnixStream) -> std::io::Result<()> {
         }
         Ok(())
     };
+    let mut obey = pin!(obey);
     tokio::select! {
-        done = output => done,
-        done = obey => done,
+        done = output => match done {
+            // An agent that died may have said something before.
+            Err(_) => obey.await,
+            ended => ended,
+        },
+        done = &mut obey => done,
     }
 }
 

@@ -62,7 +62,7 @@ pub(super) async fn command(
     agent.commands.take()?;
 
     // One write: lines of several clients are never mixed.
-    if !run.input(format!("{command}\n")) {
+    if !run.say(format!("{command}\n")).await {
         return Err(ApiError::Unavailable("the server does not read its console".to_owned()));
     }
     Ok((StatusCode::ACCEPTED, Json(CommandAccepted { ok: true })))

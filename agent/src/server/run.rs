@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use futures::{SinkExt as _, StreamExt as _};
 use tokio::io::AsyncReadExt as _;
 use tokio::net::UnixStream;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use zlh_agent_protocol::game::{Readiness, StopSignal};
 
 use super::log::LogWatch;
@@ -26,6 +26,8 @@ use crate::process::{CONTAINER_VARIABLE, Process};
 const START_LIMIT: Duration = Duration::from_secs(20);
 /// A holder answers at once.
 const HELLO_LIMIT: Duration = Duration::from_secs(5);
+/// A holder takes what it is sent at once.
+const SAY_LIMIT: Duration = Duration::from_secs(5);
 /// Why a server was not started is a sentence.
 const MAX_REASON: u64 = 4096;
 /// Input and signals on their way to the holder.
@@ -51,7 +53,7 @@ pub(crate) struct Run {
     /// How many processes the system had killed for their memory by then.
     pub(crate) memory_kills: u64,
     holder: Process,
-    to: mpsc::Sender<ToHolder>,
+    to: mpsc::Sender<Word>,
     /// What the last check said; none before the first.
     checked: Mutex<Option<Result<(), String>>>,
     was_ready: AtomicBool,
@@ -135,21 +137,29 @@ impl Run {
 
     /// False when the server does not read, or has ended.
     pub(crate) fn input(&self, data: String) -> bool {
-        self.to.try_send(ToHolder::Input { data }).is_ok()
+        self.to.try_send(ToHolder::Input { data }.into()).is_ok()
+    }
+
+    /// The same, answered when the holder has it: from then on this agent may die.
+    pub(crate) async fn say(&self, data: String) -> bool {
+        let (sent, wait) = oneshot::channel();
+        let word = Word { message: ToHolder::Input { data }, sent: Some(sent) };
+        self.to.try_send(word).is_ok()
+            && tokio::time::timeout(SAY_LIMIT, wait).await.is_ok_and(|sent| sent.is_ok())
     }
 
     pub(crate) fn resize(&self, cols: u16, rows: u16) {
         // A window that moves sends many sizes; one that does not get through is followed by another.
-        let _ = self.to.try_send(ToHolder::Resize { cols, rows });
+        let _ = self.to.try_send(ToHolder::Resize { cols, rows }.into());
     }
 
     pub(crate) async fn signal(&self, signal: StopSignal) {
         // What has ended needs none.
-        let _ = self.to.send(ToHolder::Signal { signal }).await;
+        let _ = self.to.send(ToHolder::Signal { signal }.into()).await;
     }
 
     pub(crate) async fn kill(&self) {
-        let _ = self.to.send(ToHolder::Kill).await;
+        let _ = self.to.send(ToHolder::Kill.into()).await;
     }
 
     /// The holder itself, where it does not obey.
@@ -216,10 +226,22 @@ async fn hello(frames: &mut Frames) -> io::Result<Hello> {
     }
 }
 
+/// Something for the holder, and who waits until it is there.
+struct Word {
+    message: ToHolder,
+    sent: Option<oneshot::Sender<()>>,
+}
+
+impl From<ToHolder> for Word {
+    fn from(message: ToHolder) -> Self {
+        Self { message, sent: None }
+    }
+}
+
 /// Takes output and passes messages on, until the holder or the run's last user is gone.
 async fn talk(
     frames: Frames,
-    mut messages: mpsc::Receiver<ToHolder>,
+    mut messages: mpsc::Receiver<Word>,
     console: Arc<Backlog>,
     mut log: LogWatch,
 ) {
@@ -233,11 +255,13 @@ async fn talk(
         }
     };
     let speak = async {
-        while let Some(message) = messages.recv().await {
-            let Ok(frame) = message.encode() else { continue };
+        while let Some(word) = messages.recv().await {
+            let Ok(frame) = word.message.encode() else { continue };
             if sink.send(frame).await.is_err() {
                 break;
             }
+            // Whoever asked may have gone.
+            let _ = word.sent.map(|sent| sent.send(()));
         }
         // Output may come after the last word.
         std::future::pending::<()>().await;
