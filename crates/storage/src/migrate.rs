@@ -126,7 +126,8 @@ mod tests {
                 "upkeep",
                 "many_hosts",
                 "games",
-                "gateways"
+                "gateways",
+                "logins"
             ]
         );
         let nothing = Migrated { applied: Vec::new(), version: first.version, complete: true };

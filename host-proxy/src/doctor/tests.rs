@@ -50,7 +50,8 @@ async fn a_folder_is_looked_at_and_not_made() {
 #[tokio::test]
 async fn an_address_is_taken_by_zlh_only_if_one_uses_the_folder() {
     let folder = tempfile::tempdir().unwrap();
-    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    // An address that no other test takes once it is free again.
+    let taken = TcpListener::bind("127.0.0.87:0").unwrap();
     let address = taken.local_addr().unwrap();
     let config = config(folder.path());
 
