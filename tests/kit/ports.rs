@@ -5,6 +5,8 @@ use std::net::{Ipv4Addr, TcpListener};
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use tokio::net::TcpSocket;
+
 /// Below what the kernel hands out for outgoing connections (32768 and up).
 const FIRST: u16 = 20_000;
 /// Ports per test: its listeners, then some containers of a few ports each.
@@ -27,8 +29,6 @@ impl PortSlice {
         for slice in 0..SLICES {
             let lock = lock_file(&slice.to_string());
             let first = FIRST + slice * COUNT;
-            // A test that was killed may have left something that listens.
-            let is_free = |port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok();
             if lock.try_lock().is_ok() && (first..first + COUNT).all(is_free) {
                 return Self { first, _lock: lock };
             }
@@ -47,6 +47,13 @@ impl PortSlice {
     pub fn containers(&self) -> RangeInclusive<u16> {
         self.first + LISTENERS..=self.first + COUNT - 1
     }
+}
+
+/// A test that was killed may have left something that listens, and one that ended connections in TIME-WAIT: those
+/// are in the way of games, which do not set `SO_REUSEADDR` as std's listeners do (socket(7)).
+fn is_free(port: u16) -> bool {
+    let socket = TcpSocket::new_v4().expect("a socket");
+    socket.bind((Ipv4Addr::UNSPECIFIED, port).into()).is_ok()
 }
 
 /// Waits until this test is the only one of the machine that holds the lock of that name.
